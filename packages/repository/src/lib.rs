@@ -1,1 +1,17 @@
-//! x
+//! What is kept. This crate knows SurrealDB and no rules.
+//!
+//! [`Database`] is the one handle. A file here is a family of tables: a private struct for each row, plain values of
+//! `matryx-core` outside, `Ok(None)` for what is not there. Rooms are written in one place, [`Append`]: everything
+//! that one accepted intent changes, many appends in one durable transaction.
+//!
+//! Three habits of the engine shape the code (measured, see `docs/architecture.md`): uniqueness is a record id;
+//! pages are exact ranges of array ids over dense numbers, because a range ignores LIMIT; no secondary index
+//! stands on a table that is written often.
+
+mod database;
+mod error;
+mod migrations;
+mod value;
+
+pub use database::{Database, DatabaseSettings, OpenError};
+pub use error::StoreError;

@@ -1,0 +1,180 @@
+//! The embedded database: opened with bounded memory, migrated, held by one process, closed.
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ruma::ServerName;
+use surrealdb::{
+    IndexedResults, Surreal,
+    engine::local::Db,
+    method::IntoVariables,
+    types::{SurrealValue, object},
+};
+use surrealdb_cnf::ConfigMap;
+use surrealdb_engine_local::Datastore;
+
+use crate::{StoreError, error, migrations};
+
+/// Where the database is, and how much memory it may take.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `surrealkv://PATH`; `?sync=never` gives up durability for speed, for tests.
+    pub url: String,
+    /// The most that is kept in memory before it goes to a table on disk, in bytes.
+    pub memtable: u64,
+    /// The most that is kept in memory of what is on disk, in bytes.
+    pub block_cache: u64,
+}
+
+/// Why a database could not be opened. Each sentence is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no engine that is built in.
+    #[error("database.url is \"{0}\": it must be of the form surrealkv://PATH")]
+    Url(String),
+    /// The folder can't be made or its lock file can't be written.
+    #[error("the data directory {path} can't be used: {source}", path = path.display())]
+    Directory {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process holds the lock.
+    #[error("the data directory {} is in use by another Matryx process; stop that one first", .0.display())]
+    InUse(PathBuf),
+    /// The store was made for another server.
+    #[error(
+        "the data directory holds the data of {found}, but server_name is {wanted}; a server's name never changes"
+    )]
+    OtherServer {
+        /// The name in the store.
+        found: String,
+        /// The name in the configuration.
+        wanted: String,
+    },
+    /// A migration has been applied that this binary does not know, or knows with another content.
+    #[error("{0}")]
+    Schema(String),
+    /// The engine failed.
+    #[error("the database can't be opened: {0}")]
+    Engine(String),
+}
+
+/// The one handle to the store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    client: Arc<Surreal<Db>>,
+    datastore: Arc<Datastore>,
+    /// Held for as long as the process has the store open; released by the system if the process dies.
+    lock: Arc<File>,
+}
+
+impl Database {
+    /// Opens the store, brings its schema up to date and makes sure that it is this server's.
+    ///
+    /// # Errors
+    /// When it is in use, another server's, of a newer schema, or damaged; nothing is changed then.
+    pub async fn open(
+        settings: &DatabaseSettings,
+        server_name: &ServerName,
+    ) -> Result<Self, OpenError> {
+        let path = path_of(&settings.url)?;
+        let lock = hold(&path)?;
+        let engine = |error: &dyn std::fmt::Display| OpenError::Engine(error.to_string());
+        let config = ConfigMap::empty()
+            .with_key_value("surrealkv_max_memtable_size", settings.memtable.to_string())
+            .with_key_value("surrealkv_block_cache_capacity", settings.block_cache.to_string());
+        let datastore = Datastore::builder()
+            .with_config(config)
+            .without_maintenance_tasks()
+            .build_with_path(&settings.url)
+            .await
+            .map_err(|e| engine(&e))?;
+        datastore.check_version().await.map_err(|e| engine(&e))?;
+        datastore.bootstrap().await.map_err(|e| engine(&e))?;
+        datastore.start_maintenance_tasks();
+        let client = Surreal::<Db>::unstable_from_datastore(Arc::clone(&datastore), None)
+            .await
+            .map_err(|e| engine(&e))?;
+        client.use_ns("matryx").use_db("matryx").await.map_err(|e| engine(&e))?;
+        let database = Self { client: Arc::new(client), datastore, lock: Arc::new(lock) };
+        migrations::run(&database).await?;
+        database.belong_to(server_name).await?;
+        Ok(database)
+    }
+
+    /// Writes what is in memory to disk and lets go of the data directory.
+    ///
+    /// # Errors
+    /// When the engine can't be shut down in order. What was committed is safe all the same.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let done = self.datastore.shutdown().await;
+        drop(self.client);
+        drop(self.lock);
+        done.map_err(|error| StoreError::Engine(error.to_string()))
+    }
+
+    /// Runs a query; any statement's error is the query's.
+    pub(crate) async fn ask(
+        &self,
+        sql: &str,
+        variables: impl IntoVariables,
+    ) -> Result<IndexedResults, StoreError> {
+        let mut answer = self.client.query(sql).bind(variables).await?;
+        match error::telling(answer.take_errors()) {
+            Some(error) => Err(error),
+            None => Ok(answer),
+        }
+    }
+
+    async fn belong_to(&self, server_name: &ServerName) -> Result<(), OpenError> {
+        #[derive(SurrealValue)]
+        struct Owner {
+            name: String,
+        }
+        let failed = |error: StoreError| OpenError::Engine(error.to_string());
+        let mut answer =
+            self.ask("SELECT name FROM ONLY store:server", object! {}).await.map_err(failed)?;
+        let owner: Option<Owner> = answer.take(0).map_err(|e| failed(e.into()))?;
+        match owner {
+            Some(owner) if owner.name == server_name.as_str() => Ok(()),
+            Some(owner) => {
+                Err(OpenError::OtherServer { found: owner.name, wanted: server_name.to_string() })
+            }
+            None => self
+                .ask("CREATE store:server SET name = $name", object! { name: server_name.as_str() })
+                .await
+                .map(drop)
+                .map_err(failed),
+        }
+    }
+}
+
+/// The folder of a `surrealkv://PATH?options` URL.
+fn path_of(url: &str) -> Result<PathBuf, OpenError> {
+    let path = url.strip_prefix("surrealkv://").map(|rest| rest.split('?').next().unwrap_or(rest));
+    match path {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => Err(OpenError::Url(url.to_owned())),
+    }
+}
+
+/// Takes the lock file beside the database.
+fn hold(path: &Path) -> Result<File, OpenError> {
+    let directory = |source| OpenError::Directory { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(directory)?;
+    }
+    let lock = File::create(path.with_extension("lock")).map_err(directory)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(OpenError::InUse(path.parent().unwrap_or(path).to_owned()))
+        }
+        Err(TryLockError::Error(source)) => Err(directory(source)),
+    }
+}

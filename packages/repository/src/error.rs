@@ -1,0 +1,67 @@
+//! What can go wrong with the store. "Not found" is not among it: that is `Ok(None)`.
+
+use std::collections::HashMap;
+
+use surrealdb::types::{Error as EngineError, QueryError};
+
+/// The store failed: the caller's request may be right, the database is not.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another transaction changed the same rows first. Nothing was written; it can be tried again.
+    #[error("the database reports a conflict with another transaction")]
+    Conflict,
+    /// The room has moved on since the append was made. Nothing was written.
+    #[error("an append was made for a position of its room that has passed")]
+    Stale,
+    /// The engine refused or failed.
+    #[error("the database failed: {0}")]
+    Engine(String),
+    /// A row is not what this version writes.
+    #[error("the row {row} of table {table} can't be read: {why}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The row's id, or as much of it as is known.
+        row: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl From<EngineError> for StoreError {
+    fn from(error: EngineError) -> Self {
+        if error.query_details() == Some(&QueryError::TransactionConflict)
+            || error.message().contains("can be retried")
+        {
+            return Self::Conflict;
+        }
+        if error.is_thrown() && error.message().contains(STALE) {
+            return Self::Stale;
+        }
+        Self::Engine(error.message().to_owned())
+    }
+}
+
+/// What an append throws when its room has moved on.
+pub(crate) const STALE: &str = "stale append";
+
+/// The one error that tells why a query of several statements failed.
+///
+/// In a failed transaction every statement has an error; all but one say only that they were not executed.
+pub(crate) fn telling(errors: HashMap<usize, EngineError>) -> Option<StoreError> {
+    let mut errors: Vec<_> = errors.into_iter().collect();
+    errors.sort_by_key(|(statement, _)| *statement);
+    let mut found: Option<StoreError> = None;
+    for (_, error) in errors {
+        let consequence =
+            matches!(error.query_details(), Some(QueryError::NotExecuted | QueryError::Cancelled));
+        let error = StoreError::from(error);
+        match (&found, &error) {
+            (_, StoreError::Conflict | StoreError::Stale) => return Some(error),
+            (None, _) => found = Some(error),
+            (Some(_), _) if !consequence => found = Some(error),
+            _ => {}
+        }
+    }
+    found
+}
