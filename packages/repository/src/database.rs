@@ -65,12 +65,18 @@ pub enum OpenError {
 }
 
 /// The one handle to the store. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Database {
     client: Arc<Surreal<Db>>,
     datastore: Arc<Datastore>,
     /// Held for as long as the process has the store open; released by the system if the process dies.
     lock: Arc<File>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Database")
+    }
 }
 
 impl Database {

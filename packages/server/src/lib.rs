@@ -1,1 +1,14 @@
-//! x
+//! Matryx, a Matrix homeserver: everything between the network and what is kept.
+//!
+//! `http` glues ruma's requests to axum, `api` holds the doors, and behind them stand the subjects: `user` and those to
+//! come. [`lifecycle::Server`] starts it all, for the binary and for tests alike.
+
+pub mod api;
+pub mod app;
+pub mod clock;
+pub mod commands;
+pub mod config;
+mod files;
+pub mod http;
+pub mod lifecycle;
+pub mod user;

@@ -1,0 +1,41 @@
+//! `GET /_matrix/client/v3/capabilities`
+//!
+//! What the server can and what the user may.
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3capabilities>
+
+use ruma::{
+    api::client::discovery::get_capabilities::v3::{
+        Capabilities, ChangePasswordCapability, GetLoginTokenCapability, ProfileFieldsCapability,
+        Request, Response, RoomVersionStability, RoomVersionsCapability,
+        ThirdPartyIdChangesCapability,
+    },
+    profile::ProfileFieldName,
+};
+
+use crate::{
+    app::App,
+    config::ROOM_VERSIONS,
+    http::{ApiError, Matrix},
+};
+
+pub(super) async fn capabilities(app: App, _: Matrix<Request>) -> Result<Response, ApiError> {
+    let available =
+        ROOM_VERSIONS.iter().map(|version| (version.clone(), RoomVersionStability::Stable));
+    let default = app.config.default_room_version.clone();
+
+    let mut capabilities = Capabilities::new();
+    capabilities.room_versions = RoomVersionsCapability::new(default, available.collect());
+    capabilities.change_password = ChangePasswordCapability::new(false);
+    // The older m.set_displayname and m.set_avatar_url are true where they are not mentioned.
+    capabilities.profile_fields = Some(profile_fields());
+    capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
+    capabilities.get_login_token = GetLoginTokenCapability::new(false);
+    Ok(Response::new(capabilities))
+}
+
+/// Name and picture; fields of one's own are not built.
+fn profile_fields() -> ProfileFieldsCapability {
+    let mut fields = ProfileFieldsCapability::new(true);
+    fields.allowed = Some(vec![ProfileFieldName::DisplayName, ProfileFieldName::AvatarUrl]);
+    fields
+}

@@ -1,0 +1,3 @@
+//! The doors: a table of routes and thin handlers for each API.
+
+pub mod client;

@@ -1,0 +1,57 @@
+//! What every handler has in its hand.
+
+use std::{ops::Deref, sync::Arc};
+
+use matryx_repository::Database;
+use ruma::OwnedServerName;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{clock::Clock, config::Config, user::Users};
+
+/// The running server as its handlers see it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration that the server was started with.
+    pub config: Config,
+    /// What time it is.
+    pub clock: Clock,
+    /// The server's own name.
+    pub server_name: OwnedServerName,
+    /// The store.
+    pub database: Database,
+    /// Accounts.
+    pub users: Users,
+    /// Cancelled when the server begins to stop: what waits for something, /sync above all, answers at once.
+    pub shutdown: CancellationToken,
+    /// What must be finished before the server stops.
+    pub tasks: TaskTracker,
+}
+
+impl App {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(config: Config, clock: Clock, database: Database) -> Self {
+        let server_name = config.server_name.clone();
+        Self(Arc::new(Parts {
+            users: Users::default(),
+            config,
+            clock,
+            server_name,
+            database,
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,74 @@
+//! The command line: a file a command.
+
+mod config;
+mod serve;
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::{self, Runtime};
+
+use crate::{
+    config::{Config, ConfigError, Loaded},
+    http,
+};
+
+/// What a command ends with: nothing, or the one line that goes to the terminal.
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// A Matrix homeserver.
+#[derive(Debug, Parser)]
+#[command(name = "matryx", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// The configuration file. Without one the defaults hold: a server named localhost for this machine alone
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (also what happens without a command)
+    Serve,
+    /// Print the configuration as it is understood, secrets hidden
+    Config(config::Arguments),
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let file = arguments.config.as_deref();
+    let outcome = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(file),
+        Command::Config(options) => config::run(&options, file),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("matryx: {}", http::chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration from a file and this process's environment.
+fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
+    // A variable that is not UTF-8 is none of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file, environment)
+}
+
+/// SurrealDB's recursion wants more stack than threads usually have, on the blocking pool too.
+const STACK: usize = 10 << 20;
+
+fn runtime() -> std::io::Result<Runtime> {
+    runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build()
+}

@@ -1,0 +1,90 @@
+//! `matryx serve`: the server, until it is told to stop.
+
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Outcome;
+use crate::{
+    clock::Clock,
+    config::{Config, Format, Log},
+    lifecycle::{RunningServer, Server},
+};
+
+pub(super) fn run(file: Option<&Path>) -> Outcome {
+    let loaded = super::load(file)?;
+    start_log(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = super::runtime()?;
+    let outcome = runtime.block_on(serve(loaded.config));
+    // What is still running has had its time.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: Config) -> Outcome {
+    // Listened for before anything is opened: a signal during the start is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut told = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+
+    let server = tokio::select! {
+        server = Server::start(config, Clock::machine()) => server?,
+        _ = told() => return Ok(()),
+    };
+    introduce(&server);
+
+    let signal = told().await;
+    tracing::info!(signal, "stopping; a second signal leaves at once");
+    tokio::select! {
+        () = server.stop() => tracing::info!("stopped"),
+        signal = told() => {
+            tracing::warn!(signal, "leaving at once");
+            std::process::exit(1);
+        }
+    }
+    Ok(())
+}
+
+/// What someone who has just started the server wants to know.
+fn introduce(server: &RunningServer) {
+    let app = server.app();
+    let config = &app.config;
+    let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    tracing::info!("listening for clients on http://{}", server.address());
+    tracing::info!("this server is {}; its data is in {}", app.server_name, data.display());
+    if config.registration.open {
+        tracing::warn!("registration is open: anyone who reaches the server can make an account");
+    } else if let Some(token) = &config.registration.token {
+        if server.made_registration_token() {
+            tracing::info!("the registration token is {}", token.reveal());
+        }
+        tracing::info!(
+            "to make the first user: register with the token in {} from any client, or stop the server and run: matryx admin create-user NAME --admin",
+            data.join("registration_token").display()
+        );
+    }
+}
+
+fn start_log(log: &Log) -> Outcome {
+    let filter = log.filter()?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        Format::Text => lines.init(),
+        Format::Json => lines.json().init(),
+    }
+    // A panic is a line of the log, with the request that it happened in, and not loose text beside it.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("?");
+        tracing::error!(place, message, "panic");
+    }));
+    Ok(())
+}

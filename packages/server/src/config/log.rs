@@ -1,0 +1,50 @@
+//! `[log]`
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use super::section::section;
+
+section! {
+    /// What is logged, and how.
+    Log {
+        /// error, warn, info, debug or trace; also for parts: "info,matryx_server::http=debug".
+        level: String = "info".to_owned();
+        /// "text" for people, "json" for programs.
+        format: Format = Format::Text;
+    }
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+impl Log {
+    /// The level as a filter.
+    ///
+    /// # Errors
+    /// When it cannot be understood.
+    pub fn filter(&self) -> Result<EnvFilter, String> {
+        // SurrealDB tells a lot about itself.
+        let level = format!("surrealdb=warn,surrealdb_core=warn,surrealkv=warn,{}", self.level);
+        EnvFilter::builder().parse(level).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn validate(&self) -> Vec<String> {
+        let why = match self.filter() {
+            Ok(_) if !self.level.trim().is_empty() => return Vec::new(),
+            Ok(_) => "it is empty".to_owned(),
+            Err(why) => why,
+        };
+        vec![format!(
+            "log.level is \"{}\" ({why}): it must be error, warn, info, debug, trace, or a list such as \"info,matryx_server::http=debug\"",
+            self.level
+        )]
+    }
+}

@@ -1,0 +1,142 @@
+//! The one error that leaves a handler, and the one table from our errors to status and errcode.
+
+use std::error::Error;
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use matryx_repository::StoreError;
+use ruma::api::{
+    client::uiaa::UiaaInfo,
+    error::{Error as RumaError, ErrorBody, ErrorKind, StandardErrorBody},
+};
+
+use super::Reply;
+
+/// Why a request failed, as the client is told.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {body:?}")]
+pub struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+    /// What only the log is told.
+    #[source]
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl ApiError {
+    /// An error with a status, an errcode and a sentence for people.
+    #[must_use]
+    pub fn new(status: StatusCode, kind: ErrorKind, message: impl Into<String>) -> Self {
+        let body = ErrorBody::Standard(StandardErrorBody::new(kind, message.into()));
+        Self { status, body, cause: None }
+    }
+
+    /// 400 `M_BAD_JSON`: JSON, but not the JSON that belongs here.
+    #[must_use]
+    pub fn bad_json(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorKind::BadJson, message)
+    }
+
+    /// 400 `M_INVALID_PARAM`: a parameter has a value that it cannot have.
+    #[must_use]
+    pub fn invalid_param(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidParam, message)
+    }
+
+    /// 400 `M_MISSING_PARAM`: a parameter is not there.
+    #[must_use]
+    pub fn missing_param(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorKind::MissingParam, message)
+    }
+
+    /// 403 `M_FORBIDDEN`.
+    #[must_use]
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, ErrorKind::Forbidden, message)
+    }
+
+    /// 404 `M_NOT_FOUND`.
+    #[must_use]
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, message)
+    }
+
+    /// 404 `M_UNRECOGNIZED`: there is nothing under this path.
+    #[must_use]
+    pub fn unrecognized() -> Self {
+        let message = "This server has no such endpoint.";
+        Self::new(StatusCode::NOT_FOUND, ErrorKind::Unrecognized, message)
+    }
+
+    /// 401 with the stages that user-interactive authentication still asks for (client-server API 5.5).
+    #[must_use]
+    pub fn challenge(info: &UiaaInfo) -> Self {
+        match serde_json::to_value(info) {
+            Ok(json) => {
+                Self { status: StatusCode::UNAUTHORIZED, body: ErrorBody::Json(json), cause: None }
+            }
+            Err(error) => Self::internal(error),
+        }
+    }
+
+    /// 500 `M_UNKNOWN`. The cause is logged, once, when the reply is made; the client learns nothing of it.
+    #[must_use]
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let message = "Something went wrong inside of the server; its log says what.";
+        let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Unknown, message);
+        error.cause = Some(cause.into());
+        error
+    }
+
+    /// 503 `M_UNKNOWN`: the server is going away.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        let message = "The server is shutting down; try again in a moment.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown, message)
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The errcode with its data; nothing for a challenge.
+    #[must_use]
+    pub fn kind(&self) -> Option<&ErrorKind> {
+        match &self.body {
+            ErrorBody::Standard(body) => Some(&body.kind),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Some(cause) = &self.cause {
+            tracing::error!(error = chain(&**cause), "request.failed");
+        }
+        if let ErrorBody::Json(body) = self.body {
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            return (self.status, json, body.to_string()).into_response();
+        }
+        Reply(RumaError::new(self.status, self.body)).into_response()
+    }
+}
+
+/// An error with everything that led to it, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}

@@ -1,0 +1,18 @@
+//! Between axum and ruma: requests in, replies out, and who is asking.
+//!
+//! A handler is `async fn(App, Matrix<R>) -> Result<R::Response, ApiError>`; [`endpoint`] registers it on every path
+//! that its request type knows.
+
+mod endpoint;
+mod error;
+mod identity;
+pub mod layers;
+mod reply;
+mod request;
+
+pub use endpoint::{endpoint, endpoint_within};
+pub use error::ApiError;
+pub(crate) use error::chain;
+pub use identity::Authenticate;
+pub use reply::Reply;
+pub use request::{BODY_LIMIT, Matrix};
