@@ -1,0 +1,108 @@
+//! From what another server sent to an event that can be judged.
+
+use ruma::{
+    CanonicalJsonObject,
+    canonical_json::redact,
+    room_version_rules::RoomVersionRules,
+    signatures::{PublicKeyMap, Verified, verify_event},
+};
+
+use super::{
+    Pdu,
+    limits::{Fault, check_fields, check_size, check_version},
+    seal::name,
+};
+
+/// Why an event of another server is not let in.
+///
+/// All of them mean that the event is dropped, with one exception: [`OpenError::Authoriser`].
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It, or a field of it, is too large.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It does not have the form that the room version asks for.
+    #[error("{0}")]
+    Format(String),
+    /// Events of this room version cannot be handled.
+    #[error("{0}")]
+    Version(String),
+    /// A signature that it needs is missing or wrong.
+    #[error("the event's signatures cannot be verified: {0}")]
+    Signature(String),
+    /// Only the signature for the user who authorised a restricted join is missing or wrong. The specification makes
+    /// that a rule for authorisation and not one for signatures: such an event is rejected and not dropped. A caller
+    /// that keeps rejected events keeps this one, already marked as rejected.
+    #[error("the event is not signed by the server of the user who authorised it: {why}")]
+    Authoriser {
+        /// The event.
+        event: Box<Pdu>,
+        /// What is wrong with the signature.
+        why: String,
+    },
+}
+
+/// Checks an event's form, size, signatures and hash, in the order of the specification, and names it.
+///
+/// An event whose content does not have the hash that was signed is opened as its redacted copy. `unsigned` is what
+/// other servers claim, and is thrown away. Which keys are valid for the event's time is the caller's to know; keys
+/// that are not in `keys` are skipped.
+///
+/// # Errors
+///
+/// The first of these checks that fails.
+///
+/// <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>, steps 1 to 3
+pub fn open(
+    mut object: CanonicalJsonObject,
+    keys: &PublicKeyMap,
+    rules: &RoomVersionRules,
+) -> Result<Pdu, OpenError> {
+    check_version(rules)?;
+    object.remove("unsigned");
+    check_fields(&mut object, &rules.event_format)?;
+    check_size(&serde_json::to_string(&object).map_err(malformed)?)?;
+
+    let why = match verify_event(keys, &object, rules) {
+        Ok(verified) => return read(object, &verified, rules, false),
+        Err(error) => error.to_string(),
+    };
+    if rules.signatures.check_join_authorised_via_users_server {
+        let mut without = rules.clone();
+        without.signatures.check_join_authorised_via_users_server = false;
+        if let Ok(verified) = verify_event(keys, &object, &without) {
+            let event = Box::new(read(object, &verified, rules, true)?);
+            return Err(OpenError::Authoriser { event, why });
+        }
+    }
+    Err(OpenError::Signature(why))
+}
+
+fn read(
+    object: CanonicalJsonObject,
+    verified: &Verified,
+    rules: &RoomVersionRules,
+    rejected: bool,
+) -> Result<Pdu, OpenError> {
+    let object = match verified {
+        Verified::All => object,
+        Verified::Signatures => redact(object, &rules.redaction, None).map_err(malformed)?,
+    };
+    let event_id = name(&object, rules).map_err(OpenError::Format)?;
+    let text = serde_json::to_string(&object).map_err(malformed)?;
+    Pdu::read(event_id, None, text, rejected).map_err(malformed)
+}
+
+fn malformed(error: impl ToString) -> OpenError {
+    OpenError::Format(error.to_string())
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TooLarge(why) => Self::TooLarge(why),
+            Fault::Malformed(why) => Self::Format(why),
+            Fault::Version(why) => Self::Version(why),
+        }
+    }
+}
