@@ -8,10 +8,20 @@
 //! pages are exact ranges of array ids over dense numbers, because a range ignores LIMIT; no secondary index
 //! stands on a table that is written often.
 
+mod alias;
+mod append;
 mod database;
 mod error;
+mod event;
 mod migrations;
+mod mine;
+mod room;
 mod value;
 
+pub use alias::Alias;
+pub use append::{Append, NewLine, Written};
 pub use database::{Database, DatabaseSettings, OpenError};
 pub use error::StoreError;
+pub use event::{Before, Fork, Sent, StoredEvent, TransactionKey};
+pub use mine::Mine;
+pub use room::{Line, RoomHead, Tip, Version};

@@ -84,5 +84,5 @@ async fn apply(database: &Database, migration: &Migration) -> Result<(), StoreEr
 
 /// Hexadecimal SHA-256.
 fn checksum(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(text))
 }

@@ -12,8 +12,8 @@ pub(crate) fn record(table: &'static str, parts: impl Into<Vec<Value>>) -> Recor
 }
 
 /// `table:⟨name⟩`
-pub(crate) fn named(table: &'static str, name: impl ToString) -> RecordId {
-    RecordId::new(table, name.to_string())
+pub(crate) fn named(table: &'static str, name: impl AsRef<str>) -> RecordId {
+    RecordId::new(table, name.as_ref())
 }
 
 /// `table:[parts…]..[parts…, ..]`: every record whose id begins with these parts.

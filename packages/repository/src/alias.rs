@@ -1,0 +1,119 @@
+//! `alias:⟨room alias⟩` and `room_alias:[room, alias]`: the local room aliases, found from both ends.
+
+use ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId};
+use surrealdb::types::{Object, RecordId, SurrealValue, object};
+
+use crate::{
+    Database, StoreError,
+    value::{beginning_with, named, record, text_part},
+};
+
+/// A local alias and where it points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The alias.
+    pub alias: OwnedRoomAliasId,
+    /// Its room.
+    pub room: OwnedRoomId,
+    /// Who made it: they may remove it.
+    pub creator: OwnedUserId,
+}
+
+#[derive(SurrealValue)]
+struct AliasRow {
+    room: String,
+    creator: String,
+}
+
+pub(crate) fn rows_of(alias: &Alias) -> [Object; 2] {
+    let id = vec![alias.room.as_str().into_value(), alias.alias.as_str().into_value()];
+    [
+        object! {
+            id: named("alias", &alias.alias),
+            room: alias.room.as_str(),
+            creator: alias.creator.as_str(),
+        },
+        object! { id: record("room_alias", id) },
+    ]
+}
+
+impl Database {
+    /// Where an alias points.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn alias(&self, alias: &RoomAliasId) -> Result<Option<Alias>, StoreError> {
+        let mut answer = self
+            .ask("SELECT room, creator FROM ONLY $id", object! { id: named("alias", alias) })
+            .await?;
+        let Some(row) = answer.take::<Option<AliasRow>>(0)? else { return Ok(None) };
+        let bad = |why: &str| StoreError::Inconsistent {
+            table: "alias",
+            row: alias.to_string(),
+            why: why.to_owned(),
+        };
+        Ok(Some(Alias {
+            alias: alias.to_owned(),
+            room: row.room.as_str().try_into().map_err(|_| bad("room id"))?,
+            creator: row.creator.as_str().try_into().map_err(|_| bad("creator"))?,
+        }))
+    }
+
+    /// The local aliases of a room.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn aliases_of(&self, room: &RoomId) -> Result<Vec<OwnedRoomAliasId>, StoreError> {
+        #[derive(SurrealValue)]
+        struct Row {
+            id: RecordId,
+        }
+        let range = beginning_with("room_alias", vec![room.as_str().into_value()]);
+        let mut answer = self.ask("SELECT id FROM $range", object! { range: range }).await?;
+        answer
+            .take::<Vec<Row>>(0)?
+            .iter()
+            .map(|row| {
+                text_part(&row.id, 1)?.try_into().map_err(|_| StoreError::Inconsistent {
+                    table: "room_alias",
+                    row: format!("{:?}", row.id.key),
+                    why: "alias".to_owned(),
+                })
+            })
+            .collect()
+    }
+
+    /// Writes an alias. `false` if it was taken.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn add_alias(&self, alias: &Alias) -> Result<bool, StoreError> {
+        if self.alias(&alias.alias).await?.is_some() {
+            return Ok(false);
+        }
+        let [forth, back] = rows_of(alias);
+        let rows = object! { forth: forth, back: back };
+        let sql = "BEGIN; INSERT INTO alias $forth; INSERT INTO room_alias $back; COMMIT";
+        match self.ask(sql, rows).await {
+            Ok(_) => Ok(true),
+            // Another request was faster: the record id is what makes an alias unique.
+            Err(error) => match self.alias(&alias.alias).await? {
+                Some(_) => Ok(false),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Removes an alias.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn remove_alias(&self, alias: &Alias) -> Result<(), StoreError> {
+        let back = vec![alias.room.as_str().into_value(), alias.alias.as_str().into_value()];
+        let ids = object! {
+            forth: named("alias", &alias.alias),
+            back: record("room_alias", back),
+        };
+        self.ask("BEGIN; DELETE $forth; DELETE $back; COMMIT", ids).await.map(drop)
+    }
+}

@@ -1,0 +1,102 @@
+//! `mine:[user, room]`: the memberships of local users, one record each, whatever their source.
+
+use matryx_core::membership::Membership;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use surrealdb::types::{Object, RecordId, SurrealValue, object};
+
+use crate::{
+    Database, StoreError,
+    room::signed,
+    value::{beginning_with, record, text_part},
+};
+
+/// A local user's standing in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mine {
+    /// Who.
+    pub user: OwnedUserId,
+    /// Where.
+    pub room: OwnedRoomId,
+    /// What they are there.
+    pub membership: Membership,
+    /// The member event that says so.
+    pub event: OwnedEventId,
+    /// The line of that event.
+    pub n: i64,
+    /// The position at which it was committed; 0 for what is being committed.
+    pub pos: u64,
+    /// For an invite or a knock: the room's stripped state as it was then, a JSON array for clients.
+    pub stripped: Option<String>,
+    /// They asked to forget the room, and have not entered it again.
+    pub forgotten: bool,
+}
+
+#[derive(SurrealValue)]
+struct MineRow {
+    id: RecordId,
+    membership: String,
+    event: String,
+    n: i64,
+    pos: i64,
+    stripped: Option<String>,
+    forgotten: Option<bool>,
+}
+
+/// Every column but the id: a later membership takes the row over.
+pub(crate) const MINE_COLUMNS: [&str; 6] =
+    ["membership", "event", "n", "pos", "stripped", "forgotten"];
+
+pub(crate) fn row_of(mine: &Mine, pos: u64) -> Object {
+    let mut row = object! {
+        id: record("mine", vec![mine.user.as_str().into_value(), mine.room.as_str().into_value()]),
+        membership: mine.membership.as_str(),
+        event: mine.event.as_str(),
+        n: mine.n,
+        pos: signed(if mine.pos == 0 { pos } else { mine.pos }),
+    };
+    if let Some(stripped) = &mine.stripped {
+        row.insert("stripped".to_owned(), stripped.as_str().into_value());
+    }
+    if mine.forgotten {
+        row.insert("forgotten".to_owned(), true.into_value());
+    }
+    row
+}
+
+impl TryFrom<MineRow> for Mine {
+    type Error = StoreError;
+
+    fn try_from(row: MineRow) -> Result<Self, StoreError> {
+        let bad = |why: &str| StoreError::Inconsistent {
+            table: "mine",
+            row: format!("{:?}", row.id.key),
+            why: why.to_owned(),
+        };
+        Ok(Self {
+            user: text_part(&row.id, 0)?.try_into().map_err(|_| bad("user id"))?,
+            room: text_part(&row.id, 1)?.try_into().map_err(|_| bad("room id"))?,
+            membership: row.membership.parse().map_err(|_| bad("membership"))?,
+            event: row.event.as_str().try_into().map_err(|_| bad("event id"))?,
+            n: row.n,
+            pos: row.pos.unsigned_abs(),
+            stripped: row.stripped,
+            forgotten: row.forgotten.unwrap_or_default(),
+        })
+    }
+}
+
+impl Database {
+    /// All rooms that a local user has or had to do with.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rooms_of(&self, user: &UserId) -> Result<Vec<Mine>, StoreError> {
+        let mut answer = self
+            .ask(
+                "SELECT * FROM $range",
+                object! { range: beginning_with("mine", vec![user.as_str().into_value()]) },
+            )
+            .await?;
+        answer.take::<Vec<MineRow>>(0)?.into_iter().map(Mine::try_from).collect()
+    }
+}
