@@ -11,4 +11,6 @@ pub mod config;
 mod files;
 pub mod http;
 pub mod lifecycle;
+pub mod room;
+pub mod sync;
 pub mod user;

@@ -1,0 +1,225 @@
+//! A look: a room as it was at one position, immutable, cheap to hold and to derive the next one from.
+
+use std::sync::Arc;
+
+use matryx_core::{
+    event::Pdu,
+    membership::{JoinRule, Membership},
+    room::{Change, Powers, StateEntry, StateKey, StateMap},
+};
+use matryx_repository::{RoomHead, Tip};
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId, events::StateEventType,
+    room_version_rules::RoomVersionRules,
+};
+
+/// A room at a position of the server's stream.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Its version.
+    pub version: RoomVersionId,
+    /// What that version means.
+    pub rules: Arc<RoomVersionRules>,
+    /// The number of its newest line; 0 for a room that nothing has been said in yet.
+    pub n: i64,
+    /// The position at which that line was committed.
+    pub pos: u64,
+    /// Under which epoch the current state is stored.
+    pub epoch: i64,
+    /// The forward extremities, each with the state after it. One, unless the room has forked.
+    pub tips: Vec<TipState>,
+    /// The current state: resolved from the tips where there are several.
+    pub state: StateMap,
+    /// The events that decide who may do what, read.
+    pub law: Law,
+    /// How many users are joined.
+    pub joined: u64,
+    /// How many users are invited.
+    pub invited: u64,
+}
+
+/// A forward extremity and the state after it.
+#[derive(Debug, Clone)]
+pub struct TipState {
+    /// The event and its depth.
+    pub tip: Tip,
+    /// The state after it.
+    pub state: StateMap,
+}
+
+/// The events of the current state that decide who may do what.
+#[derive(Debug, Clone, Default)]
+pub struct Law {
+    /// `m.room.create`; `None` only before it has been said.
+    pub create: Option<Arc<Pdu>>,
+    /// `m.room.power_levels`
+    pub power_levels: Option<Arc<Pdu>>,
+    /// `m.room.join_rules`
+    pub join_rules: Option<Arc<Pdu>>,
+    /// The levels that the first two give. `None` if they can't be read, which no accepted event leads to.
+    pub powers: Option<Arc<Powers>>,
+}
+
+impl Look {
+    /// A room in which nothing has been said.
+    #[must_use]
+    pub fn empty(
+        room_id: OwnedRoomId,
+        version: RoomVersionId,
+        rules: Arc<RoomVersionRules>,
+    ) -> Self {
+        Self {
+            room_id,
+            version,
+            rules,
+            n: 0,
+            pos: 0,
+            epoch: 0,
+            tips: Vec::new(),
+            state: StateMap::new(),
+            law: Law::default(),
+            joined: 0,
+            invited: 0,
+        }
+    }
+
+    /// What a user is in the room. No member event is the same as having left.
+    #[must_use]
+    pub fn membership(&self, user: &UserId) -> Membership {
+        self.entry(&StateKey::member(user))
+            .and_then(|entry| entry.membership)
+            .unwrap_or(Membership::Left)
+    }
+
+    /// Whether a user has a member event at all.
+    #[must_use]
+    pub fn has_member_event(&self, user: &UserId) -> bool {
+        self.entry(&StateKey::member(user)).is_some()
+    }
+
+    /// The entry of a state key.
+    #[must_use]
+    pub fn entry(&self, key: &StateKey) -> Option<&StateEntry> {
+        self.state.get(key)
+    }
+
+    /// The event id that stands at a type and state key.
+    #[must_use]
+    pub fn event_id(&self, kind: StateEventType, key: &str) -> Option<&EventId> {
+        self.state.get(&StateKey::new(kind, key)).map(|entry| &*entry.event_id)
+    }
+
+    /// Every user with a member event, in the order of their ids.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &StateEntry)> {
+        let first = StateKey::new(StateEventType::RoomMember, "");
+        self.state
+            .range(first..)
+            .take_while(|(key, _)| key.kind == StateEventType::RoomMember)
+            .map(|(key, entry)| (&*key.key, entry))
+    }
+
+    /// The users with this membership, in the order of their ids.
+    pub fn users(&self, membership: Membership) -> impl Iterator<Item = OwnedUserId> {
+        self.members()
+            .filter(move |(_, entry)| entry.membership == Some(membership))
+            .filter_map(|(user, _)| UserId::parse(user).ok())
+    }
+
+    /// The room's join rule.
+    #[must_use]
+    pub fn join_rule(&self) -> JoinRule {
+        JoinRule::read(self.law.join_rules.as_deref())
+    }
+
+    /// What the store keeps of it.
+    #[must_use]
+    pub fn head(&self) -> RoomHead {
+        RoomHead {
+            room_id: self.room_id.clone(),
+            version: self.version.clone(),
+            n: self.n,
+            pos: self.pos,
+            epoch: self.epoch,
+            tips: self.tips.iter().map(|tip| tip.tip.clone()).collect(),
+        }
+    }
+
+    /// The ids of the tips, as the next event's `prev_events`: at most 20, the deepest first.
+    #[must_use]
+    pub fn prev_events(&self) -> (Vec<OwnedEventId>, u64) {
+        let mut tips: Vec<&Tip> = self.tips.iter().map(|tip| &tip.tip).collect();
+        tips.sort_by(|a, b| b.depth.cmp(&a.depth).then_with(|| a.event_id.cmp(&b.event_id)));
+        let depth = tips.first().map_or(1, |tip| tip.depth.saturating_add(1));
+        (tips.into_iter().take(20).map(|tip| tip.event_id.clone()).collect(), depth)
+    }
+
+    /// The look after a line: the changes applied, the counters moved.
+    pub(super) fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match &change.new {
+                Some(entry) => self.state.insert(change.key.clone(), entry.clone()),
+                None => self.state.remove(&change.key),
+            };
+            let was = change.old.as_ref().and_then(|entry| entry.membership);
+            let is = change.new.as_ref().and_then(|entry| entry.membership);
+            for (membership, count) in
+                [(Membership::Joined, &mut self.joined), (Membership::Invited, &mut self.invited)]
+            {
+                *count += u64::from(is == Some(membership));
+                *count -= u64::from(was == Some(membership));
+            }
+        }
+    }
+}
+
+impl Law {
+    /// The keys whose events a law holds.
+    #[must_use]
+    pub fn keys() -> [StateKey; 3] {
+        [
+            StateKey::new(StateEventType::RoomCreate, ""),
+            StateKey::new(StateEventType::RoomPowerLevels, ""),
+            StateKey::new(StateEventType::RoomJoinRules, ""),
+        ]
+    }
+
+    /// Takes in the event that now stands at a key; events that make no law are passed over.
+    pub(super) fn take(
+        &mut self,
+        key: &StateKey,
+        event: Option<Arc<Pdu>>,
+        rules: &RoomVersionRules,
+    ) {
+        if !key.key.is_empty() {
+            return;
+        }
+        match key.kind {
+            StateEventType::RoomCreate => self.create = event,
+            StateEventType::RoomPowerLevels => self.power_levels = event,
+            StateEventType::RoomJoinRules => {
+                self.join_rules = event;
+                return;
+            }
+            _ => return,
+        }
+        self.powers = self.create.as_deref().and_then(|create| {
+            Powers::read(create, self.power_levels.as_deref(), rules).ok().map(Arc::new)
+        });
+    }
+
+    /// The law's event at a key.
+    #[must_use]
+    pub fn event(&self, key: &StateKey) -> Option<&Arc<Pdu>> {
+        if !key.key.is_empty() {
+            return None;
+        }
+        match key.kind {
+            StateEventType::RoomCreate => self.create.as_ref(),
+            StateEventType::RoomPowerLevels => self.power_levels.as_ref(),
+            StateEventType::RoomJoinRules => self.join_rules.as_ref(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Rooms. A room is a value that anyone may look at and that only its lane may change. There are two doors into it:
+//! [`Rooms::send`] (we make the event) and [`Rooms::receive`] (someone else made it). Behind both lies the same corridor:
+//! judge, settle, derive, commit, publish.
+//!
+//! A job waits in its room's queue ([`lane`]), is worked through without waiting for anything but reads ([`work`]), goes to the
+//! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
+
+mod committer;
+mod events;
+mod held;
+mod intent;
+mod lane;
+mod look;
+mod receive;
+mod redact;
+mod rooms;
+mod stream;
+mod stripped;
+mod work;
+
+pub use committer::{Tally, Totals};
+pub use events::Events;
+pub use held::Room;
+pub use intent::{Changes, Decide, Desk, Done, Intent, Proposal, Said, SendError};
+pub use look::{Law, Look, TipState};
+pub use receive::Received;
+pub use rooms::Rooms;
+pub use stream::{Standing, Standings, Stream};

@@ -1,0 +1,72 @@
+//! Redactions: what may be taken back, and what is left of it.
+//! <https://spec.matrix.org/v1.19/client-server-api/#redactions>
+
+use std::sync::Arc;
+
+use matryx_core::{event::Pdu, room::may_apply};
+use matryx_repository::{StoreError, StoredEvent};
+use ruma::events::TimelineEventType;
+
+use super::{
+    Rooms, SendError,
+    work::{Rows, Work},
+};
+
+impl Rooms {
+    /// If the event is a redaction of something we hold and its sender may, replaces that by what is left of it: in the
+    /// store, since the stored text is what is served, and in the state if it stands there.
+    pub(super) async fn apply_redaction(
+        &self,
+        redaction: &Arc<Pdu>,
+        work: &mut Work,
+        rows: &mut Rows,
+    ) -> Result<(), SendError> {
+        if *redaction.kind() != TimelineEventType::RoomRedaction {
+            return Ok(());
+        }
+        let Some(target) = redaction.redacts(&work.look.rules) else { return Ok(()) };
+        let found = match work.fresh.get(target) {
+            Some(fresh) => Some(Arc::clone(fresh)),
+            None => self.events().get(target).await?,
+        };
+        let Some(target) = found else { return Ok(()) };
+        let may = target.pdu.room_id() == work.look.room_id
+            && target.redacted_by.is_none()
+            && work
+                .look
+                .law
+                .powers
+                .as_deref()
+                .is_some_and(|powers| may_apply(redaction, &target.pdu, powers));
+        if !may {
+            return Ok(());
+        }
+        let left = Arc::new(target.pdu.redact(&work.look.rules).map_err(|error| {
+            StoreError::Inconsistent {
+                table: "event",
+                row: target.pdu.event_id().to_string(),
+                why: error.to_string(),
+            }
+        })?);
+        work.replace(&left);
+        let event = Arc::new(StoredEvent {
+            pdu: left,
+            redacted_by: Some(redaction.event_id().clone()),
+            ..StoredEvent::clone(&target)
+        });
+        work.fresh.insert(event.pdu.event_id().clone(), Arc::clone(&event));
+        rows.events.push(event);
+        Ok(())
+    }
+}
+
+impl Work {
+    /// Puts another text in the place of an event that may stand in the state.
+    fn replace(&mut self, event: &Arc<Pdu>) {
+        let Some(key) = event.key() else { return };
+        if self.look.entry(&key).is_some_and(|entry| entry.event_id == *event.event_id()) {
+            self.events.insert(key.clone(), Arc::clone(event));
+            self.look.law.take(&key, Some(Arc::clone(event)), &self.look.rules);
+        }
+    }
+}

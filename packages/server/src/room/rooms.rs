@@ -1,0 +1,350 @@
+//! All rooms of the server: found, created, and the two doors into them.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use matryx_core::{
+    event::{Pdu, SigningKey},
+    membership::Membership,
+    refusal::{Refusal, RefusalKind},
+    room::StateMap,
+};
+use matryx_repository::{Database, Line, RoomHead, StoreError, TransactionKey};
+use moka::sync::Cache;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Done, Events, Intent, Law, Look, Received, Room, SendError, Stream, Tally, TipState,
+    committer::{Committer, Group, Waiting},
+    lane::{Ask, Job, Outcome},
+};
+use crate::clock::Clock;
+
+/// How many bytes of rooms stay in memory, about: their state above all.
+const CAPACITY: u64 = 128 * 1024 * 1024;
+
+/// What a room costs beside its state, and what an entry of the state costs, in bytes.
+const ROOM: usize = 64 * 1024;
+const ENTRY: usize = 320;
+
+/// How many requests' answers are remembered, so that repeating one costs no read.
+const ANSWERS: u64 = 100_000;
+
+/// The rooms. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    server_name: OwnedServerName,
+    key: Arc<SigningKey>,
+    clock: Clock,
+    events: Events,
+    stream: Arc<Stream>,
+    committer: mpsc::UnboundedSender<Waiting>,
+    tally: Arc<Tally>,
+    /// Every room that is in use. A room must never be in memory twice: it would have two lanes.
+    used: Mutex<HashMap<OwnedRoomId, Weak<Room>>>,
+    /// What keeps the rooms in memory that have been used lately.
+    lately: Cache<OwnedRoomId, Arc<Room>>,
+    /// Held while a room is loaded or created, by a hash of its id.
+    loading: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
+    answers: Cache<TransactionKey, OwnedEventId>,
+}
+
+impl Rooms {
+    /// Opens the rooms that are in the store and starts the committer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open(
+        database: Database,
+        server_name: OwnedServerName,
+        key: Arc<SigningKey>,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let events = Events::new(database.clone());
+        let tally = Arc::new(Tally::default());
+        let (stream, committer) = Committer::start(
+            database.clone(),
+            events.clone(),
+            |pos| Arc::new(Stream::new(database.clone(), pos)),
+            Arc::clone(&tally),
+        )
+        .await?;
+        let lately = Cache::builder()
+            .max_capacity(CAPACITY)
+            .weigher(|_, room: &Arc<Room>| {
+                u32::try_from(room.look().state.len() * ENTRY + ROOM).unwrap_or(u32::MAX)
+            })
+            .build();
+        Ok(Self(Arc::new(Inner {
+            database,
+            server_name,
+            key,
+            clock,
+            events,
+            stream,
+            committer,
+            tally,
+            used: Mutex::default(),
+            lately,
+            loading: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            answers: Cache::new(ANSWERS),
+        })))
+    }
+
+    /// Says something in a room, through its lane. When this returns, it is durable and visible to everybody.
+    ///
+    /// # Errors
+    /// The rule that forbids it, or why the server could not.
+    pub async fn send(&self, room: &RoomId, intent: Intent) -> Result<Done, SendError> {
+        let room = self.room(room).await?.ok_or(SendError::UnknownRoom)?;
+        self.send_in(&room, intent).await
+    }
+
+    /// Creates a room: everything that is said at first, in one append.
+    ///
+    /// # Errors
+    /// The rule that forbids it, or why the server could not. There is no room then.
+    pub async fn create(
+        &self,
+        room_id: OwnedRoomId,
+        version: RoomVersionId,
+        intent: Intent,
+    ) -> Result<Done, SendError> {
+        let rules = rules_of(&version)?;
+        let room = {
+            let _loading = self.loading(&room_id).await;
+            if self.in_memory(&room_id).is_some() || self.0.database.head(&room_id).await?.is_some()
+            {
+                let sentence = format!("the room {room_id} exists already");
+                return Err(Refusal { kind: RefusalKind::RoomInUse, sentence }.into());
+            }
+            self.keep(Look::empty(room_id, version, rules))
+        };
+        let done = self.send_in(&room, intent).await;
+        if room.look().n == 0 {
+            self.forget(&room.id);
+        }
+        done
+    }
+
+    /// Lets in an event that someone else has made: its signatures have been verified. See [`Received`].
+    ///
+    /// # Errors
+    /// Why the server could not judge it.
+    pub async fn receive(&self, pdu: Pdu) -> Result<Received, SendError> {
+        let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
+        match self.ask(&room, Ask::Receive(Arc::new(pdu))).await? {
+            (Outcome::Heard(what), _) => Ok(what),
+            (Outcome::Said(_), _) => Err(SendError::Panicked),
+        }
+    }
+
+    /// A room that is held here, in memory or in the store.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn room(&self, id: &RoomId) -> Result<Option<Arc<Room>>, StoreError> {
+        if let Some(room) = self.in_memory(id) {
+            self.0.lately.get(id);
+            return Ok(exists(room));
+        }
+        let _loading = self.loading(id).await;
+        if let Some(room) = self.in_memory(id) {
+            return Ok(exists(room));
+        }
+        let Some(head) = self.0.database.head(id).await? else { return Ok(None) };
+        let look = self.load(head).await?;
+        Ok(Some(self.keep(look)))
+    }
+
+    /// A room's timeline from line `from` to line `to`, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails; it is read only for what has passed out of memory.
+    pub async fn lines(
+        &self,
+        room: &Room,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<Arc<Line>>, StoreError> {
+        if let Some(lines) = room.lines(from, to) {
+            return Ok(lines);
+        }
+        let lines = self.0.database.lines(&room.id, from, to).await?;
+        Ok(lines.into_iter().map(Arc::new).collect())
+    }
+
+    /// The events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// What is published.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.0.stream
+    }
+
+    /// How much has been written.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    /// The name of this server.
+    #[must_use]
+    pub fn server_name(&self) -> &ServerName {
+        &self.0.server_name
+    }
+
+    /// What our events are signed with.
+    #[must_use]
+    pub fn key(&self) -> &SigningKey {
+        &self.0.key
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(super) fn published(&self) -> u64 {
+        self.0.stream.published()
+    }
+
+    /// The event that answered a request before, as far as it is remembered.
+    pub(super) fn answered(&self, key: &TransactionKey) -> Option<OwnedEventId> {
+        self.0.answers.get(key)
+    }
+
+    /// Hands a group to the committer; returns the position of its last append.
+    pub(super) async fn commit(&self, group: Group) -> Result<u64, StoreError> {
+        let answers: Vec<(TransactionKey, String)> = group
+            .pending
+            .iter()
+            .flat_map(|pending| pending.append.transactions.iter().cloned())
+            .collect();
+        let closed = || StoreError::Engine("the committer has stopped".to_owned());
+        let (reply, result) = oneshot::channel();
+        self.0.committer.send(Waiting { group, reply }).map_err(|_| closed())?;
+        let pos = result.await.map_err(|_| closed())??;
+        for (key, event) in answers {
+            if let Ok(event) = event.try_into() {
+                self.0.answers.insert(key, event);
+            }
+        }
+        Ok(pos)
+    }
+
+    async fn send_in(&self, room: &Arc<Room>, intent: Intent) -> Result<Done, SendError> {
+        match self.ask(room, Ask::Send(intent)).await? {
+            (Outcome::Said(events), pos) => Ok(Done { events, pos }),
+            (Outcome::Heard(_), _) => Err(SendError::Panicked),
+        }
+    }
+
+    async fn ask(&self, room: &Arc<Room>, ask: Ask) -> Result<(Outcome, u64), SendError> {
+        let (reply, result) = oneshot::channel();
+        self.enqueue(room, Job { ask, reply });
+        result.await.map_err(|_| SendError::Closed)?
+    }
+
+    /// Builds a room's look from the store.
+    async fn load(&self, head: RoomHead) -> Result<Look, StoreError> {
+        let database = &self.0.database;
+        let state = database.state(&head.room_id, head.epoch).await?;
+        let rules = rules_of(&head.version).map_err(|_| StoreError::Inconsistent {
+            table: "room",
+            row: head.room_id.to_string(),
+            why: format!("room version {} is not served", head.version),
+        })?;
+        let count = |membership| {
+            let has = |entry: &&matryx_core::room::StateEntry| entry.membership == Some(membership);
+            state.values().filter(has).count() as u64
+        };
+        let mut look = Look {
+            joined: count(Membership::Joined),
+            invited: count(Membership::Invited),
+            n: head.n,
+            pos: head.pos,
+            epoch: head.epoch,
+            tips: Vec::new(),
+            law: Law::default(),
+            state,
+            room_id: head.room_id,
+            version: head.version,
+            rules,
+        };
+        let keys = Law::keys();
+        for (key, event) in self.0.events.state(&look, &keys).await? {
+            look.law.take(&key, Some(event), &look.rules.clone());
+        }
+        let single = head.tips.len() == 1;
+        for tip in head.tips {
+            let state: StateMap = if single {
+                look.state.clone()
+            } else {
+                self.state_after(&look.room_id, &tip.event_id).await?.unwrap_or_default()
+            };
+            look.tips.push(TipState { tip, state });
+        }
+        Ok(look)
+    }
+
+    /// A room, if it is in memory.
+    pub(super) fn in_memory(&self, id: &RoomId) -> Option<Arc<Room>> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.upgrade()
+    }
+
+    fn keep(&self, look: Look) -> Arc<Room> {
+        let room = Arc::new(Room::new(look));
+        let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= 2 * used.values().filter(|room| room.strong_count() > 0).count().max(512) {
+            used.retain(|_, room| room.strong_count() > 0);
+        }
+        used.insert(room.id.clone(), Arc::downgrade(&room));
+        self.0.lately.insert(room.id.clone(), Arc::clone(&room));
+        room
+    }
+
+    fn forget(&self, id: &RoomId) {
+        self.0.lately.invalidate(id);
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    async fn loading(&self, id: &RoomId) -> tokio::sync::MutexGuard<'_, ()> {
+        let locks = &self.0.loading;
+        let index = usize::try_from(self.0.hasher.hash_one(id) % locks.len() as u64);
+        locks[index.unwrap_or_default()].lock().await
+    }
+}
+
+/// A room whose creation has not been committed does not exist yet.
+fn exists(room: Arc<Room>) -> Option<Arc<Room>> {
+    (room.look().n > 0).then_some(room)
+}
+
+/// What a room version means.
+fn rules_of(
+    version: &RoomVersionId,
+) -> Result<Arc<ruma::room_version_rules::RoomVersionRules>, Refusal> {
+    version.rules().map(Arc::new).ok_or_else(|| Refusal {
+        kind: RefusalKind::UnsupportedRoomVersion,
+        sentence: format!("this server does not support room version {version}"),
+    })
+}

@@ -1,0 +1,213 @@
+//! The corridor behind both doors, as far as it is pure: judge, settle, derive.
+
+use std::sync::Arc;
+
+use imbl::HashMap;
+use matryx_core::{
+    event::Pdu,
+    membership::Membership,
+    room::{Change, Judgement, StateEntry, StateKey, StateMap},
+};
+use matryx_repository::{
+    Alias, Append, Before, Fork, Line, Mine, NewLine, Sent, StoredEvent, Tip, TransactionKey,
+};
+use ruma::{OwnedEventId, OwnedUserId, ServerName, UserId, events::StateEventType};
+
+use super::{Look, TipState, stripped};
+
+/// A room while a lane works on it: how it will look, and the rows that lead there.
+#[derive(Debug, Clone)]
+pub(super) struct Work {
+    /// How the room looks if everything so far is committed.
+    pub(super) look: Look,
+    /// Events that stand in `look`, by key: what has been needed or said so far.
+    pub(super) events: HashMap<StateKey, Arc<Pdu>>,
+    /// What has been said or changed so far, by id: it is in no store yet.
+    pub(super) fresh: HashMap<OwnedEventId, Arc<StoredEvent>>,
+    /// The state before what has been received so far.
+    pub(super) before: HashMap<OwnedEventId, StateMap>,
+    /// The requests that have been answered so far.
+    pub(super) answered: HashMap<TransactionKey, OwnedEventId>,
+}
+
+/// What one job adds to a room.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) lines: Vec<NewLine>,
+    pub(super) events: Vec<Arc<StoredEvent>>,
+    pub(super) forks: Vec<Fork>,
+    pub(super) mine: Vec<Mine>,
+    pub(super) transactions: Vec<(TransactionKey, String)>,
+    pub(super) aliases: Vec<Alias>,
+}
+
+/// An event that has been judged and is about to get a line.
+pub(super) struct Judged {
+    pub(super) pdu: Arc<Pdu>,
+    pub(super) before: Before,
+    pub(super) sent: Option<Sent>,
+    /// The extremities after it.
+    pub(super) tips: Vec<TipState>,
+    /// What it changes in the current state.
+    pub(super) changes: Vec<Change>,
+    /// Events other than itself that come to stand in the state by it.
+    pub(super) arrivals: Vec<Arc<Pdu>>,
+}
+
+impl Work {
+    pub(super) fn new(look: &Look) -> Self {
+        Self {
+            look: look.clone(),
+            events: HashMap::new(),
+            fresh: HashMap::new(),
+            before: HashMap::new(),
+            answered: HashMap::new(),
+        }
+    }
+
+    /// The event at a key, if it is the law's or has been needed before.
+    pub(super) fn event(&self, key: &StateKey) -> Option<&Arc<Pdu>> {
+        self.look.law.event(key).or_else(|| self.events.get(key))
+    }
+
+    /// What an event of ours changes: the room is one line, so it is its own key or nothing.
+    pub(super) fn linear(&self, pdu: Arc<Pdu>, sent: Option<Sent>) -> Judged {
+        let changes: Vec<Change> = own_change(&self.look, &pdu).into_iter().collect();
+        let mut state = self.look.state.clone();
+        for change in &changes {
+            if let Some(entry) = &change.new {
+                state.insert(change.key.clone(), entry.clone());
+            }
+        }
+        let tip = Tip { event_id: pdu.event_id().clone(), depth: pdu.depth() };
+        Judged {
+            before: Before::Log(self.look.n),
+            sent,
+            tips: vec![TipState { tip, state }],
+            changes,
+            arrivals: Vec::new(),
+            pdu,
+        }
+    }
+
+    /// Settles an accepted event: the look after it, and the rows that say so.
+    pub(super) fn settle(&mut self, judged: Judged, server: &ServerName, rows: &mut Rows) {
+        let Judged { pdu, before, sent, tips, changes, arrivals } = judged;
+        let n = self.look.n + 1;
+        let replaces = changes
+            .iter()
+            .find(|change| Some(&change.key) == pdu.key().as_ref())
+            .and_then(|change| change.old.as_ref())
+            .map(|old| old.event_id.clone());
+        self.look.apply(&changes);
+        self.look.n = n;
+        self.look.tips = tips;
+        for change in &changes {
+            self.take(change, &pdu, &arrivals);
+        }
+        rows.mine.extend(changes.iter().filter_map(|change| self.mine(change, n, server)));
+        let event = StoredEvent {
+            pdu,
+            n: Some(n),
+            fate: Judgement::Accepted,
+            before,
+            replaces,
+            redacted_by: None,
+            sent,
+        };
+        let event = Arc::new(event);
+        self.fresh.insert(event.pdu.event_id().clone(), Arc::clone(&event));
+        rows.lines.push(NewLine { n, event, changes });
+    }
+
+    /// Follows a change with the events in hand.
+    fn take(&mut self, change: &Change, pdu: &Arc<Pdu>, arrivals: &[Arc<Pdu>]) {
+        let event = change.new.as_ref().and_then(|entry| {
+            std::iter::once(pdu).chain(arrivals).find(|pdu| *pdu.event_id() == entry.event_id)
+        });
+        match event {
+            Some(event) => self.events.insert(change.key.clone(), Arc::clone(event)),
+            None => self.events.remove(&change.key),
+        };
+        self.look.law.take(&change.key, event.cloned(), &self.look.rules);
+    }
+
+    /// The record of a local user whose membership a change is about.
+    fn mine(&self, change: &Change, n: i64, server: &ServerName) -> Option<Mine> {
+        let user = local_member(&change.key, server)?;
+        let entry = change.new.as_ref().or(change.old.as_ref())?;
+        let membership =
+            change.new.as_ref().and_then(|entry| entry.membership).unwrap_or(Membership::Left);
+        let stripped = matches!(membership, Membership::Invited | Membership::Knocking)
+            .then(|| stripped::for_clients(self, &user));
+        Some(Mine {
+            user,
+            room: self.look.room_id.clone(),
+            membership,
+            event: entry.event_id.clone(),
+            n,
+            pos: 0,
+            stripped,
+            forgotten: false,
+        })
+    }
+}
+
+impl Rows {
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { lines, events, forks, mine, transactions, aliases } = self;
+        lines.is_empty()
+            && events.is_empty()
+            && forks.is_empty()
+            && mine.is_empty()
+            && transactions.is_empty()
+            && aliases.is_empty()
+    }
+
+    /// The append that leads from where the room stood to where it looks now.
+    pub(super) fn into_append(self, look: &Look, was: u64) -> Append {
+        Append {
+            head: look.head(),
+            was: (was > 0).then_some(was),
+            lines: self.lines,
+            events: self.events,
+            forks: self.forks,
+            mine: self.mine,
+            transactions: self.transactions,
+            aliases: self.aliases,
+        }
+    }
+}
+
+/// The lines of an append, once its position is known.
+pub(super) fn lines_at(append: &Append, pos: u64) -> Vec<Arc<Line>> {
+    append
+        .lines
+        .iter()
+        .map(|line| {
+            Arc::new(Line {
+                n: line.n,
+                pos,
+                event: Arc::clone(&line.event),
+                changes: line.changes.clone(),
+            })
+        })
+        .collect()
+}
+
+/// What a state event changes where the room has not forked.
+pub(super) fn own_change(look: &Look, pdu: &Pdu) -> Option<Change> {
+    let key = pdu.key()?;
+    let old = look.entry(&key).cloned();
+    let new = StateEntry { event_id: pdu.event_id().clone(), membership: pdu.membership() };
+    Some(Change { key, new: Some(new), old })
+}
+
+/// The user of a member key, if they are of this server.
+pub(super) fn local_member(key: &StateKey, server: &ServerName) -> Option<OwnedUserId> {
+    (key.kind == StateEventType::RoomMember)
+        .then(|| UserId::parse(&*key.key).ok())
+        .flatten()
+        .filter(|user| user.server_name() == server)
+}

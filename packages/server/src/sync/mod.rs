@@ -1,0 +1,5 @@
+//! Telling clients what has happened.
+
+mod notifier;
+
+pub use notifier::{Notifier, Waiter};
