@@ -5,6 +5,7 @@
 //! A job waits in its room's queue ([`lane`]), is worked through without waiting for anything but reads ([`work`]), goes to the
 //! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
 
+mod client_event;
 mod committer;
 mod events;
 mod held;
@@ -16,8 +17,10 @@ mod redact;
 mod rooms;
 mod stream;
 mod stripped;
+mod visibility;
 mod work;
 
+pub use client_event::Viewer;
 pub use committer::{Tally, Totals};
 pub use events::Events;
 pub use held::Room;
@@ -26,3 +29,4 @@ pub use look::{Law, Look, TipState};
 pub use receive::Received;
 pub use rooms::Rooms;
 pub use stream::{Standing, Standings, Stream};
+pub use visibility::Sight;

@@ -1,0 +1,226 @@
+//! What a user may see of a room's history, event by event.
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
+
+use matryx_core::{membership::Membership, room::StateKey};
+use matryx_repository::{StoreError, StoredEvent};
+use ruma::{
+    OwnedUserId, UserId,
+    events::{TimelineEventType, room::history_visibility::HistoryVisibility},
+};
+use serde::Deserialize;
+
+use super::{Room, Rooms};
+
+/// A user's view of a room's timeline: what the room showed to whom, and what the user was, from line to line.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    user: OwnedUserId,
+    /// From which line on which visibility held, oldest first.
+    visibility: Vec<(i64, HistoryVisibility)>,
+    /// From which line on the user was what, oldest first.
+    membership: Vec<(i64, Membership)>,
+}
+
+impl Sight {
+    /// The sight of someone who has been joined since line `since`, for lines from there on: they see everything.
+    #[must_use]
+    pub fn joined_since(user: OwnedUserId, since: i64) -> Self {
+        Self { user, visibility: Vec::new(), membership: vec![(since, Membership::Joined)] }
+    }
+
+    /// The user's membership once line `n` has been said, as `unsigned.membership` tells it.
+    #[must_use]
+    pub fn membership_at(&self, n: i64) -> Membership {
+        at(&self.membership, n).copied().unwrap_or(Membership::Left)
+    }
+
+    /// Whether the user was joined at any line.
+    #[must_use]
+    pub fn ever_joined(&self) -> bool {
+        self.membership.iter().any(|(_, membership)| *membership == Membership::Joined)
+    }
+
+    /// Whether the room showed its history to everybody once line `n` had been said.
+    #[must_use]
+    pub fn world_readable_at(&self, n: i64) -> bool {
+        at(&self.visibility, n) == Some(&HistoryVisibility::WorldReadable)
+    }
+
+    /// Whether the user may see the event at line `n`.
+    ///
+    /// An event that changes the visibility or the user's membership is judged by what was before and by what was
+    /// after it; either will do. Membership events of one's own are always shown.
+    #[must_use]
+    pub fn sees(&self, n: i64, event: &StoredEvent) -> bool {
+        let pdu = &event.pdu;
+        if *pdu.kind() == TimelineEventType::RoomMember
+            && pdu.state_key() == Some(self.user.as_str())
+        {
+            return true;
+        }
+        [n - 1, n].into_iter().any(|when| {
+            let visibility = at(&self.visibility, when).unwrap_or(&HistoryVisibility::Shared);
+            let membership = self.membership_at(when);
+            match (visibility, membership) {
+                (HistoryVisibility::WorldReadable, _) | (_, Membership::Joined) => true,
+                (HistoryVisibility::Invited, membership) => membership == Membership::Invited,
+                (HistoryVisibility::Joined, _) => false,
+                _ => self.joins_after(n),
+            }
+        })
+    }
+
+    /// Whether the user was joined at any time from line `n` on.
+    fn joins_after(&self, n: i64) -> bool {
+        self.membership
+            .iter()
+            .any(|(from, membership)| *from >= n && *membership == Membership::Joined)
+    }
+}
+
+/// What held at line `n`.
+fn at<T>(versions: &[(i64, T)], n: i64) -> Option<&T> {
+    versions.iter().rev().find(|(from, _)| *from <= n).map(|(_, value)| value)
+}
+
+impl Rooms {
+    /// A user's view of a room's whole timeline.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn sight(&self, room: &Room, user: &UserId) -> Result<Sight, StoreError> {
+        let membership = self
+            .database()
+            .versions(&room.id, &StateKey::member(user))
+            .await?
+            .into_iter()
+            .map(|version| {
+                let membership = version.entry.and_then(|entry| entry.membership);
+                (version.n, membership.unwrap_or(Membership::Left))
+            })
+            .collect();
+        let versions = self.database().versions(&room.id, &StateKey::history_visibility()).await?;
+        let mut visibility = Vec::with_capacity(versions.len());
+        for version in versions {
+            let event = match version.entry {
+                Some(entry) => self.events().get(&entry.event_id).await?,
+                None => None,
+            };
+            visibility.push((version.n, event.map_or(HistoryVisibility::Shared, |e| read(&e))));
+        }
+        Ok(Sight { user: user.to_owned(), visibility, membership })
+    }
+}
+
+/// What an `m.room.history_visibility` says. What can't be read is `shared`, as if there were none.
+fn read(event: &StoredEvent) -> HistoryVisibility {
+    #[derive(Deserialize)]
+    struct Content {
+        history_visibility: HistoryVisibility,
+    }
+    match event.pdu.content_as::<Content>() {
+        Ok(Content {
+            history_visibility:
+                known @ (HistoryVisibility::Invited
+                | HistoryVisibility::Joined
+                | HistoryVisibility::WorldReadable),
+        }) => known,
+        _ => HistoryVisibility::Shared,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use matryx_core::{event::Pdu, room::Judgement};
+    use matryx_repository::Before;
+    use ruma::user_id;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: &str, state_key: Option<&str>) -> StoredEvent {
+        let mut json = json!({
+            "type": kind, "sender": "@a:x", "content": {}, "origin_server_ts": 1, "depth": 1,
+            "prev_events": [], "auth_events": [], "room_id": "!r:x",
+        });
+        if let Some(key) = state_key {
+            json["state_key"] = json!(key);
+        }
+        let id = "$e".try_into().unwrap();
+        let pdu = Pdu::restore(id, "!r:x".try_into().unwrap(), &json.to_string(), false).unwrap();
+        StoredEvent {
+            pdu: Arc::new(pdu),
+            n: Some(1),
+            fate: Judgement::Accepted,
+            before: Before::Log(0),
+            replaces: None,
+            redacted_by: None,
+            sent: None,
+        }
+    }
+
+    /// A user who is invited at line 10, joins at 20 and leaves at 30, in a room with one visibility from line 5 on.
+    fn sight(visibility: HistoryVisibility) -> Sight {
+        Sight {
+            user: user_id!("@u:x").to_owned(),
+            visibility: vec![(5, visibility)],
+            membership: vec![
+                (10, Membership::Invited),
+                (20, Membership::Joined),
+                (30, Membership::Left),
+            ],
+        }
+    }
+
+    fn seen(sight: &Sight) -> Vec<i64> {
+        let message = event("m.room.message", None);
+        [7, 15, 25, 35].into_iter().filter(|n| sight.sees(*n, &message)).collect()
+    }
+
+    #[test]
+    fn each_visibility_shows_its_stretch() {
+        assert_eq!(seen(&sight(HistoryVisibility::WorldReadable)), [7, 15, 25, 35]);
+        assert_eq!(seen(&sight(HistoryVisibility::Shared)), [7, 15, 25]);
+        assert_eq!(seen(&sight(HistoryVisibility::Invited)), [15, 25]);
+        assert_eq!(seen(&sight(HistoryVisibility::Joined)), [25]);
+    }
+
+    #[test]
+    fn a_room_without_a_visibility_is_shared() {
+        let mut sight = sight(HistoryVisibility::Joined);
+        sight.visibility.clear();
+        assert_eq!(seen(&sight), [7, 15, 25]);
+    }
+
+    #[test]
+    fn the_events_that_change_it_are_seen_from_either_side() {
+        let sight = Sight {
+            user: user_id!("@u:x").to_owned(),
+            visibility: vec![(5, HistoryVisibility::Joined), (8, HistoryVisibility::WorldReadable)],
+            membership: vec![],
+        };
+        let change = event("m.room.history_visibility", Some(""));
+        assert!(sight.sees(8, &change));
+        assert!(!sight.sees(7, &change));
+    }
+
+    #[test]
+    fn ones_own_leaving_is_always_seen() {
+        let sight = sight(HistoryVisibility::Joined);
+        assert!(sight.sees(30, &event("m.room.member", Some("@u:x"))));
+        assert!(sight.sees(40, &event("m.room.member", Some("@u:x"))));
+        assert!(!sight.sees(40, &event("m.room.member", Some("@other:x"))));
+    }
+
+    #[test]
+    fn a_membership_counts_from_its_own_event_on() {
+        let sight = sight(HistoryVisibility::Shared);
+        assert_eq!(sight.membership_at(9), Membership::Left);
+        assert_eq!(sight.membership_at(10), Membership::Invited);
+        assert_eq!(sight.membership_at(20), Membership::Joined);
+        assert_eq!(sight.membership_at(31), Membership::Left);
+        assert!(sight.ever_joined());
+    }
+}
