@@ -119,9 +119,10 @@ impl Database {
     /// When the engine can't be shut down in order. What was committed is safe all the same.
     pub async fn close(self) -> Result<(), StoreError> {
         let done = self.datastore.shutdown().await;
-        drop(self.client);
-        drop(self.lock);
-        done.map_err(|error| StoreError::Engine(error.to_string()))
+        // Other clones of the handle may live on for a moment; the directory is free all the same.
+        let unlocked = self.lock.unlock();
+        done.map_err(|error| StoreError::Engine(error.to_string()))?;
+        unlocked.map_err(|error| StoreError::Engine(error.to_string()))
     }
 
     /// Runs a query; any statement's error is the query's.

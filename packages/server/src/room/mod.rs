@@ -30,3 +30,6 @@ pub use receive::Received;
 pub use rooms::Rooms;
 pub use stream::{Standing, Standings, Stream};
 pub use visibility::Sight;
+
+#[cfg(test)]
+mod tests;

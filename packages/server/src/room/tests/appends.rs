@@ -1,0 +1,162 @@
+//! What is said is durable, in order, and the same after a restart.
+
+use matryx_core::membership::Membership;
+use matryx_repository::{Sent, TransactionKey};
+use ruma::{RoomVersionId, user_id};
+use serde_json::json;
+
+use super::world::{World, draft, run};
+use crate::room::{Intent, Proposal, SendError};
+
+#[test]
+fn a_room_is_the_same_after_a_restart() {
+    run(async {
+        for version in [RoomVersionId::V6, RoomVersionId::V11, RoomVersionId::V12] {
+            let world = World::new(version).await;
+            let room = world.room("@a:x", "public").await;
+            world.member(&room, "@b:x", "@b:x", "join").await.unwrap();
+            world.say(&room, "@b:x", "m.room.message", None, json!({"body": "hi"})).await.unwrap();
+            let before = world.rooms.room(&room).await.unwrap().unwrap().look();
+            assert_eq!((before.n, before.joined, before.invited), (6, 2, 0));
+            assert_eq!(before.membership(user_id!("@b:x")), Membership::Joined);
+            let standing = world.rooms.stream().standing(user_id!("@b:x")).await.unwrap();
+            assert_eq!(standing.rooms[&room].n, 5);
+            assert!(standing.pos >= before.pos);
+
+            let world = world.restart().await;
+            let held = world.rooms.room(&room).await.unwrap().unwrap();
+            let after = held.look();
+            assert_eq!(after.head(), before.head());
+            assert_eq!(after.state, before.state);
+            assert_eq!((after.joined, after.invited), (2, 0));
+            let lines = world.rooms.lines(&held, 1, 6).await.unwrap();
+            let kinds: Vec<_> =
+                lines.iter().map(|line| line.event.pdu.kind().to_string()).collect();
+            assert_eq!(kinds[0], "m.room.create");
+            assert_eq!(kinds[5], "m.room.message");
+            assert!(world.rooms.stream().published() >= before.pos);
+            let standing = world.rooms.stream().standing(user_id!("@b:x")).await.unwrap();
+            assert_eq!(standing.rooms[&room].membership, Membership::Joined);
+            let state = world.rooms.state_at(&room, 4).await.unwrap();
+            assert_eq!(state.len(), 4);
+            world
+                .say(&room, "@a:x", "m.room.topic", Some(""), json!({"topic": "t"}))
+                .await
+                .unwrap();
+            assert_eq!(held.look().n, 7);
+        }
+    });
+}
+
+#[test]
+fn what_is_refused_leaves_nothing_behind() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let room = world.room("@a:x", "invite").await;
+        let refused = world.member(&room, "@b:x", "@b:x", "join").await.unwrap_err();
+        assert!(matches!(refused, SendError::Refused(_)), "{refused:?}");
+        let held = world.rooms.room(&room).await.unwrap().unwrap();
+        assert_eq!(held.look().n, 4);
+        assert!(world.rooms.stream().standing(user_id!("@b:x")).await.unwrap().rooms.is_empty());
+        let panicked = world
+            .rooms
+            .send(&room, Intent::new(Vec::new(), |_| panic!("an intent fails")))
+            .await
+            .unwrap_err();
+        assert!(matches!(panicked, SendError::Panicked));
+        // The lane lives.
+        world.member(&room, "@a:x", "@b:x", "invite").await.unwrap();
+        let stripped = world.rooms.stream().standing(user_id!("@b:x")).await.unwrap();
+        let stripped = stripped.rooms[&room].stripped.clone().unwrap();
+        for kind in ["m.room.create", "m.room.join_rules", "\"membership\":\"invite\"", "@a:x"] {
+            assert!(stripped.contains(kind), "{stripped}");
+        }
+    });
+}
+
+#[test]
+fn many_at_once_share_commits_and_stay_in_order() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let rooms = [world.room("@a:x", "public").await, world.room("@a:x", "public").await];
+        let before = world.rooms.tally().read();
+        let said =
+            futures::future::join_all((0..200).map(|i| {
+                world.say(&rooms[i % 2], "@a:x", "m.room.message", None, json!({"body": i}))
+            }))
+            .await;
+        let after = world.rooms.tally().read();
+        assert_eq!(after.appends - before.appends, 200);
+        assert!(after.commits - before.commits < 100, "{before:?} {after:?}");
+        let mut positions: Vec<u64> = said.into_iter().map(|done| done.unwrap().pos).collect();
+        let newest = positions.iter().max().copied();
+        assert_eq!(newest, Some(world.rooms.stream().published()));
+        positions.dedup();
+        for room in &rooms {
+            let held = world.rooms.room(room).await.unwrap().unwrap();
+            let lines = world.rooms.database().lines(room, 1, held.look().n).await.unwrap();
+            assert_eq!(lines.len(), 104);
+            assert!(lines.windows(2).all(|pair| pair[0].n + 1 == pair[1].n));
+            assert!(lines.windows(2).all(|pair| pair[0].pos <= pair[1].pos));
+            let chain = lines.windows(2).all(|pair| {
+                pair[1].event.pdu.prev_events() == [pair[0].event.pdu.event_id().clone()]
+            });
+            assert!(chain);
+        }
+    });
+}
+
+#[test]
+fn a_transaction_happens_once_also_across_restarts() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let room = world.room("@a:x", "public").await;
+        let send = |world: &World, body: &str| {
+            let key = TransactionKey {
+                sent: Sent {
+                    user: user_id!("@a:x").to_owned(),
+                    device: "D".into(),
+                    transaction: "t1".into(),
+                },
+                endpoint: format!("send/{room}/m.room.message"),
+            };
+            let draft = draft("@a:x", "m.room.message", None, json!({"body": body}));
+            let intent = Intent::new(Vec::new(), move |_| Ok(Proposal::say(draft.clone())));
+            let (rooms, room) = (world.rooms.clone(), room.clone());
+            async move { rooms.send(&room, intent.once(Some(key))).await.unwrap().events }
+        };
+        let (first, second) = tokio::join!(send(&world, "one"), send(&world, "two"));
+        assert_eq!(first, second);
+        assert_eq!(send(&world, "three").await, first);
+        let world = world.restart().await;
+        assert_eq!(send(&world, "four").await, first);
+        let held = world.rooms.room(&room).await.unwrap().unwrap();
+        assert_eq!(held.look().n, 5);
+    });
+}
+
+#[test]
+fn a_redaction_takes_the_text_from_the_store_too() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let room = world.room("@a:x", "public").await;
+        let said =
+            world.say(&room, "@a:x", "m.room.message", None, json!({"body": "secret"})).await;
+        let target = said.unwrap().events[0].clone();
+        let topic =
+            world.say(&room, "@a:x", "m.room.topic", Some(""), json!({"topic": "secret"})).await;
+        let topic = topic.unwrap().events[0].clone();
+        for target in [&target, &topic] {
+            let content = json!({"redacts": target, "reason": "oops"});
+            world.say(&room, "@a:x", "m.room.redaction", None, content).await.unwrap();
+        }
+        let world = world.restart().await;
+        for target in [&target, &topic] {
+            let event = world.rooms.events().get(target).await.unwrap().unwrap();
+            assert_eq!(event.pdu.event_id(), target);
+            assert!(!event.pdu.json().contains("secret"), "{}", event.pdu.json());
+            assert!(event.redacted_by.is_some());
+            assert!(event.n.is_some());
+        }
+    });
+}

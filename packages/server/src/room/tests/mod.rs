@@ -1,0 +1,4 @@
+//! The pipeline without HTTP, on the real engine.
+
+mod appends;
+mod world;
