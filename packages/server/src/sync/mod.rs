@@ -1,5 +1,6 @@
 //! Telling clients what has happened.
 
 mod notifier;
+pub mod token;
 
 pub use notifier::{Notifier, Waiter};

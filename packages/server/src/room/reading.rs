@@ -1,0 +1,87 @@
+//! As of when a user may read a room: now, as of when they left, or not at all.
+
+use std::sync::Arc;
+
+use matryx_core::{
+    membership::Membership,
+    refusal::Refusal,
+    room::{StateEntry, StateKey, StateMap},
+};
+use ruma::{RoomId, UserId, events::StateEventType};
+
+use super::{Look, Room, Rooms, SendError, Sight};
+
+/// A room as a user may read it.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The room.
+    pub room: Arc<Room>,
+    /// The room as it is.
+    pub look: Arc<Look>,
+    /// The last line that they may read.
+    pub until: i64,
+    /// What the user is.
+    pub membership: Membership,
+    /// What they may see on the way there.
+    pub sight: Sight,
+}
+
+impl Rooms {
+    /// As of when a user may read a room: members as it is, those who were members as they left it, everybody if it is
+    /// `world_readable`. <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
+    ///
+    /// # Errors
+    /// A refusal, the same whether the room does not exist, was never theirs or was forgotten by them.
+    pub async fn reading(&self, room: &RoomId, user: &UserId) -> Result<Reading, SendError> {
+        let outside = || {
+            SendError::from(Refusal::forbidden(
+                "You are not in this room, nor were you a member of it.",
+            ))
+        };
+        let room = self.room(room).await?.ok_or_else(outside)?;
+        let look = room.look();
+        let membership = look.membership(user);
+        let sight = self.sight(&room, user).await?;
+        let until = if membership == Membership::Joined || sight.world_readable_at(look.n) {
+            look.n
+        } else {
+            let standing = self.stream().standing(user).await?;
+            match standing.rooms.get(&room.id) {
+                Some(mine) if mine.forgotten || !sight.ever_joined() => return Err(outside()),
+                Some(mine) if matches!(membership, Membership::Left | Membership::Banned) => mine.n,
+                _ => return Err(outside()),
+            }
+        };
+        Ok(Reading { room, look, until, membership, sight })
+    }
+}
+
+impl Reading {
+    /// The room's state as of the last line that they may read.
+    ///
+    /// # Errors
+    /// Those who are banned read none; or the database fails.
+    pub async fn state(&self, rooms: &Rooms) -> Result<StateMap, SendError> {
+        self.state_as_of(rooms, self.until).await
+    }
+
+    /// The room's state as it was at a line, at most the last one that they may read.
+    ///
+    /// # Errors
+    /// Those who are banned read none; or the database fails.
+    pub async fn state_as_of(&self, rooms: &Rooms, n: i64) -> Result<StateMap, SendError> {
+        if self.membership == Membership::Banned && self.until < self.look.n {
+            return Err(Refusal::forbidden("You are banned from this room.").into());
+        }
+        let n = n.min(self.until);
+        if n == self.look.n {
+            return Ok(self.look.state.clone());
+        }
+        Ok(rooms.state_at(&self.room.id, n).await?)
+    }
+}
+
+/// The member entries of a state, by user.
+pub fn members(state: &StateMap) -> impl Iterator<Item = (&StateKey, &StateEntry)> {
+    matryx_core::room::of_kind(state, &StateEventType::RoomMember)
+}
