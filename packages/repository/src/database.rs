@@ -11,12 +11,16 @@ use surrealdb::{
     IndexedResults, Surreal,
     engine::local::Db,
     method::IntoVariables,
-    types::{SurrealValue, object},
+    types::{Object, SurrealValue, object},
 };
 use surrealdb_cnf::ConfigMap;
 use surrealdb_engine_local::Datastore;
 
 use crate::{StoreError, error, migrations};
+
+/// How often a change is tried. Whoever loses a race has let another one through, so this many losses in a row mean that
+/// something else is wrong.
+const ATTEMPTS: usize = 50;
 
 /// Where the database is, and how much memory it may take.
 #[derive(Debug, Clone)]
@@ -136,6 +140,23 @@ impl Database {
             Some(error) => Err(error),
             None => Ok(answer),
         }
+    }
+
+    /// Runs one statement that changes something, again for as long as another transaction was faster.
+    ///
+    /// One statement, which may be a block `{ …; RETURN … }`, is one transaction.
+    pub(crate) async fn change(
+        &self,
+        sql: &str,
+        variables: Object,
+    ) -> Result<IndexedResults, StoreError> {
+        for _ in 1..ATTEMPTS {
+            match self.ask(sql, variables.clone()).await {
+                Err(StoreError::Conflict) => tokio::task::yield_now().await,
+                done => return done,
+            }
+        }
+        self.ask(sql, variables).await
     }
 
     async fn belong_to(&self, server_name: &ServerName) -> Result<(), OpenError> {

@@ -13,6 +13,9 @@ pub enum StoreError {
     /// The room has moved on since the append was made. Nothing was written.
     #[error("an append was made for a position of its room that has passed")]
     Stale,
+    /// A record of this id is there already. Nothing was written.
+    #[error("the database has this record already")]
+    Exists,
     /// The engine refused or failed.
     #[error("the database failed: {0}")]
     Engine(String),
@@ -37,6 +40,9 @@ impl From<EngineError> for StoreError {
         }
         if error.is_thrown() && error.message().contains(STALE) {
             return Self::Stale;
+        }
+        if error.is_already_exists() {
+            return Self::Exists;
         }
         Self::Engine(error.message().to_owned())
     }

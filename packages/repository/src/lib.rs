@@ -11,17 +11,26 @@
 mod alias;
 mod append;
 mod database;
+mod device;
 mod error;
 mod event;
+mod filter;
 mod migrations;
 mod mine;
+mod profile;
 mod room;
+mod time;
+mod token;
+mod user;
 mod value;
 
 pub use alias::Alias;
 pub use append::{Append, NewLine, Written};
 pub use database::{Database, DatabaseSettings, OpenError};
+pub use device::{Device, Login, Removed};
 pub use error::StoreError;
 pub use event::{Before, Fork, Sent, StoredEvent, TransactionKey};
 pub use mine::Mine;
 pub use room::{Line, RoomHead, Tip, Version};
+pub use token::{Grant, NextPair, TokenHash};
+pub use user::Account;

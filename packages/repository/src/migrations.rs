@@ -25,6 +25,7 @@ macro_rules! migrations {
 /// All of them. What has been released is never edited, only followed.
 const MIGRATIONS: &[Migration] = migrations![
     1 "0001_rooms.surql",
+    2 "0002_accounts.surql",
 ];
 
 #[derive(SurrealValue)]
