@@ -6,7 +6,7 @@ use matryx_repository::Database;
 use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock::Clock, config::Config, user::Users};
+use crate::{clock::Clock, config::Config, http::Uia, random::Random, user::Users};
 
 /// The running server as its handlers see it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,8 +23,12 @@ pub struct Parts {
     pub server_name: OwnedServerName,
     /// The store.
     pub database: Database,
+    /// Where secrets and ids come from.
+    pub random: Random,
     /// Accounts.
     pub users: Users,
+    /// What has been shown so far of what an endpoint asks for besides a token.
+    pub uia: Uia,
     /// Cancelled when the server begins to stop: what waits for something, /sync above all, answers at once.
     pub shutdown: CancellationToken,
     /// What must be finished before the server stops.
@@ -36,8 +40,18 @@ impl App {
     #[must_use]
     pub fn new(config: Config, clock: Clock, database: Database) -> Self {
         let server_name = config.server_name.clone();
+        let random = Random::machine();
+        let users = Users::new(
+            database.clone(),
+            server_name.clone(),
+            clock.clone(),
+            random.clone(),
+            config.testing.cheap_password_hashing,
+        );
         Self(Arc::new(Parts {
-            users: Users::default(),
+            users,
+            uia: Uia::new(random.clone()),
+            random,
             config,
             clock,
             server_name,

@@ -11,6 +11,7 @@ pub mod config;
 mod files;
 pub mod http;
 pub mod lifecycle;
+pub mod random;
 pub mod room;
 pub mod sync;
 pub mod user;

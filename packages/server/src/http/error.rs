@@ -7,10 +7,11 @@ use http::{StatusCode, header};
 use matryx_repository::StoreError;
 use ruma::api::{
     client::uiaa::UiaaInfo,
-    error::{Error as RumaError, ErrorBody, ErrorKind, StandardErrorBody},
+    error::{Error as RumaError, ErrorBody, ErrorKind, StandardErrorBody, UnknownTokenErrorData},
 };
 
 use super::Reply;
+use crate::user::UserError;
 
 /// Why a request failed, as the client is told.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,31 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<UserError> for ApiError {
+    fn from(error: UserError) -> Self {
+        use StatusCode as S;
+
+        let (status, kind) = match &error {
+            UserError::NameTaken(_) => (S::BAD_REQUEST, ErrorKind::UserInUse),
+            UserError::BadName(_) => (S::BAD_REQUEST, ErrorKind::InvalidUsername),
+            UserError::BadDeviceId | UserError::BadProfileValue(_) => {
+                (S::BAD_REQUEST, ErrorKind::InvalidParam)
+            }
+            UserError::BadPassword(_) => (S::BAD_REQUEST, ErrorKind::WeakPassword),
+            UserError::WrongPassword => (S::FORBIDDEN, ErrorKind::Forbidden),
+            UserError::Deactivated => (S::FORBIDDEN, ErrorKind::UserDeactivated),
+            UserError::UnknownRefreshToken => {
+                (S::UNAUTHORIZED, ErrorKind::UnknownToken(UnknownTokenErrorData::new()))
+            }
+            UserError::NotFound(_) => (S::NOT_FOUND, ErrorKind::NotFound),
+            UserError::ProfileKeyTooLarge => (S::BAD_REQUEST, ErrorKind::KeyTooLarge),
+            UserError::ProfileTooLarge => (S::BAD_REQUEST, ErrorKind::ProfileTooLarge),
+            UserError::Hashing(_) | UserError::Store(_) => return Self::internal(error),
+        };
+        Self::new(status, kind, error.to_string())
     }
 }
 

@@ -9,6 +9,7 @@ mod identity;
 pub mod layers;
 mod reply;
 mod request;
+mod uia;
 
 pub use endpoint::{endpoint, endpoint_within};
 pub use error::ApiError;
@@ -16,3 +17,4 @@ pub(crate) use error::chain;
 pub use identity::Authenticate;
 pub use reply::Reply;
 pub use request::{BODY_LIMIT, Matrix};
+pub use uia::Uia;

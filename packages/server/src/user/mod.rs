@@ -1,31 +1,123 @@
-//! The people of this server: their accounts, and the tokens that they show.
+//! The people of this server: their accounts, their devices and the tokens that these show, their profiles.
+//!
+//! [`Users`] is the one door. Everything that changes something is durable before it is answered, and a token is
+//! forgotten in memory before the answer that says so.
 
-use matryx_repository::StoreError;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedUserId};
+mod error;
+mod filter;
+mod login;
+mod name;
+mod password;
+mod profile;
+mod register;
+mod session;
 
-/// Who is behind an access token.
+use std::sync::Arc;
+
+use matryx_repository::{Database, StoreError};
+use moka::sync::Cache;
+use ruma::{OwnedServerName, OwnedUserId, UserId, api::client::filter::FilterDefinition};
+
+pub use self::{
+    error::UserError,
+    login::{LoggedIn, NewDevice},
+    register::{NewAccount, Registered},
+    session::Requester,
+};
+use self::{password::Hashing, session::Sessions};
+use crate::{clock::Clock, random::Random};
+
+/// How many filters are remembered. One is some hundred bytes, and a client uses one.
+const FILTERS: u64 = 10_000;
+
+/// Everything that is asked about and done to accounts. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Requester {
-    /// The user.
-    pub user_id: OwnedUserId,
-    /// The device that the token belongs to; a token need not have one.
-    pub device_id: Option<OwnedDeviceId>,
-    /// Which of the user's tokens it is: its name in the store, which is not the token itself.
-    pub token_id: String,
-    /// When the token stops to be good, where it does.
-    pub expires_at: Option<MilliSecondsSinceUnixEpoch>,
+pub struct Users(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    database: Database,
+    server_name: OwnedServerName,
+    clock: Clock,
+    random: Random,
+    hashing: Hashing,
+    sessions: Sessions,
+    /// By user and filter id. A filter never changes, so nothing here becomes old.
+    filters: Cache<(OwnedUserId, String), Arc<FilterDefinition>>,
 }
 
-/// Everything that is asked about and done to accounts.
-#[derive(Clone, Debug, Default)]
-pub struct Users {}
-
 impl Users {
-    /// The user behind an access token, also where it has expired (`expires_at` says so); nothing if it is unknown.
+    /// The accounts in this database. `cheap_hashing` is for tests only.
+    #[must_use]
+    pub fn new(
+        database: Database,
+        server_name: OwnedServerName,
+        clock: Clock,
+        random: Random,
+        cheap_hashing: bool,
+    ) -> Self {
+        let hashing = Hashing::new(cheap_hashing, random.clone());
+        let filters = Cache::new(FILTERS);
+        let sessions = Sessions::new();
+        let inner = Inner { database, server_name, clock, random, hashing, sessions, filters };
+        Self(Arc::new(inner))
+    }
+
+    /// Whether this is a user of ours with an account that is open.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn authenticate(&self, _token: &str) -> Result<Option<Requester>, StoreError> {
-        Ok(None)
+    pub async fn exists(&self, user: &UserId) -> Result<bool, StoreError> {
+        let account = self.0.database.account(user).await?;
+        Ok(account.is_some_and(|account| !account.deactivated))
+    }
+
+    /// Whether this user may use the admin API.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_admin(&self, user: &UserId) -> Result<bool, StoreError> {
+        let account = self.0.database.account(user).await?;
+        Ok(account.is_some_and(|account| account.admin && !account.deactivated))
+    }
+
+    /// Makes a user an admin or takes that away.
+    ///
+    /// # Errors
+    /// When there is no such account, or the database fails.
+    pub async fn set_admin(&self, user: &UserId, admin: bool) -> Result<(), UserError> {
+        if self.0.database.set_admin(user, admin).await? {
+            Ok(())
+        } else {
+            Err(UserError::NotFound(user.to_owned()))
+        }
+    }
+
+    /// Gives a user another password and, with `log_out`, ends all of the user's sessions.
+    ///
+    /// # Errors
+    /// When there is no such account, the password is refused, or the database fails.
+    pub async fn set_password(
+        &self,
+        user: &UserId,
+        password: String,
+        log_out: bool,
+    ) -> Result<(), UserError> {
+        let hash = self.0.hashing.hash(password).await?;
+        let removed = self.0.database.set_password(user, &hash, log_out).await?;
+        let removed = removed.ok_or_else(|| UserError::NotFound(user.to_owned()))?;
+        self.0.sessions.forget(&removed);
+        Ok(())
+    }
+
+    /// Closes an account for good: nobody logs in to it again, and nobody gets its name.
+    ///
+    /// # Errors
+    /// When there is no such account, or the database fails.
+    pub async fn deactivate(&self, user: &UserId) -> Result<(), UserError> {
+        let removed = self.0.database.deactivate(user).await?;
+        let removed = removed.ok_or_else(|| UserError::NotFound(user.to_owned()))?;
+        self.0.sessions.forget(&removed);
+        Ok(())
     }
 }
