@@ -97,7 +97,12 @@ impl Rooms {
     ) -> Result<Judgement, SendError> {
         let rules = Arc::clone(&work.look.rules);
         // 4. Passes the authorization rules based on the event's auth events, else it is rejected.
-        let fetch = |id: &EventId| found.get(id).map(|event| Arc::clone(&event.pdu));
+        // Since version 12 an event names its create event by the room's id.
+        let create = work.look.law.create.as_ref();
+        let fetch = |id: &EventId| {
+            let named = found.get(id).map(|event| &event.pdu);
+            named.or(create.filter(|create| create.event_id() == id)).cloned()
+        };
         if let Err(why) = judge_by_auth_events(pdu, &rules, &fetch) {
             return Ok(Judgement::Rejected(format!("by its auth events: {why}")));
         }

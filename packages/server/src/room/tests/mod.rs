@@ -1,4 +1,5 @@
 //! The pipeline without HTTP, on the real engine.
 
 mod appends;
+mod forks;
 mod world;
