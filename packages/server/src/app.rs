@@ -1,7 +1,8 @@
 //! What every handler has in its hand.
 
-use std::{ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
+use matryx_core::event::SigningKey;
 use matryx_repository::Database;
 use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -9,11 +10,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{clock::Clock, config::Config, http::Uia, random::Random, user::Users};
 
 /// The running server as its handlers see it. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct App(Arc<Parts>);
 
 /// What an [`App`] is made of.
-#[derive(Debug)]
 pub struct Parts {
     /// The configuration that the server was started with.
     pub config: Config,
@@ -21,6 +21,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The server's own name.
     pub server_name: OwnedServerName,
+    /// What signs our events.
+    pub key: Arc<SigningKey>,
     /// The store.
     pub database: Database,
     /// Where secrets and ids come from.
@@ -38,7 +40,7 @@ pub struct Parts {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, clock: Clock, database: Database) -> Self {
+    pub fn new(config: Config, clock: Clock, key: SigningKey, database: Database) -> Self {
         let server_name = config.server_name.clone();
         let random = Random::machine();
         let users = Users::new(
@@ -55,6 +57,7 @@ impl App {
             config,
             clock,
             server_name,
+            key: Arc::new(key),
             database,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -67,5 +70,11 @@ impl Deref for App {
 
     fn deref(&self) -> &Parts {
         &self.0
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("server_name", &self.server_name).finish_non_exhaustive()
     }
 }

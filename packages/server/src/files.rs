@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use rand::{Rng, distr::Alphanumeric};
 
 /// Reads the file, or makes it with what `make` gives; also says whether it was made. Surrounding space is not part of
@@ -45,9 +46,25 @@ pub(crate) fn random_text(length: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
 }
 
+/// The line of a new signing key. Its version is random too: other servers remember keys by it, and two keys of one name
+/// would never be told apart.
+pub(crate) fn signing_key() -> String {
+    let seed: [u8; 32] = rand::random();
+    format!("ed25519 a_{} {}", random_text(6), STANDARD_NO_PAD.encode(seed))
+}
+
 #[cfg(test)]
 mod tests {
+    use matryx_core::event::SigningKey;
+
     use super::*;
+
+    #[test]
+    fn a_signing_key_can_be_read_and_is_new_each_time() {
+        let keys = [signing_key(), signing_key()].map(|line| SigningKey::parse(&line).unwrap());
+        assert_ne!(keys[0].key_id(), keys[1].key_id());
+        assert_ne!(keys[0].to_line(), keys[1].to_line());
+    }
 
     #[test]
     fn a_secret_is_made_once_for_its_owner() {

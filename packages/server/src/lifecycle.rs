@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::serve::{Listener, ListenerExt};
+use matryx_core::event::{KeyFileError, SigningKey};
 use matryx_repository::{Database, DatabaseSettings, OpenError};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
@@ -44,6 +45,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The signing key's file is damaged.
+    #[error("the file {path} can't be used: {source}", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its content.
+        source: KeyFileError,
+    },
 }
 
 /// The way to a [`RunningServer`].
@@ -76,8 +85,9 @@ impl Server {
         config.listener.client.port = address.port();
 
         let database = open(&config).await?;
+        let key = signing_key(&config)?;
         let new_token = registration_token(&mut config)?;
-        let app = App::new(config, clock, database);
+        let app = App::new(config, clock, key, database);
 
         // A reply is written at once; waiting for more to send costs a client 40 ms.
         let listener = listener.tap_io(|connection| {
@@ -147,6 +157,19 @@ pub async fn open(config: &Config) -> Result<Database, OpenError> {
         block_cache: config.database.block_cache.bytes(),
     };
     Database::open(&settings, &config.server_name).await
+}
+
+/// The server's signing key, made at the first start.
+///
+/// # Errors
+/// When its file can't be made, read or understood.
+pub fn signing_key(config: &Config) -> Result<SigningKey, StartError> {
+    let path = config.data_dir.join("signing.key");
+    let (line, _) = match files::secret(&path, files::signing_key) {
+        Ok(found) => found,
+        Err(source) => return Err(StartError::File { path, source }),
+    };
+    SigningKey::parse(&line).map_err(|source| StartError::Key { path, source })
 }
 
 /// Fills in the registration token that the configuration leaves open; whether it is new.

@@ -1,6 +1,8 @@
 //! The command line: a file a command.
 
 mod config;
+mod generate_key;
+mod migrate;
 mod serve;
 
 use std::{
@@ -10,12 +12,9 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime;
 
-use crate::{
-    config::{Config, ConfigError, Loaded},
-    http,
-};
+use crate::config::{Config, ConfigError, Loaded};
 
 /// What a command ends with: nothing, or the one line that goes to the terminal.
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -38,6 +37,10 @@ enum Command {
     Serve,
     /// Print the configuration as it is understood, secrets hidden
     Config(config::Arguments),
+    /// Print a new signing key, or write it into a file that does not exist yet
+    GenerateKey(generate_key::Arguments),
+    /// Bring the database up to the schema of this version, which serve does too
+    Migrate,
 }
 
 /// Does what the command line says.
@@ -48,11 +51,13 @@ pub fn run() -> ExitCode {
     let outcome = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(file),
         Command::Config(options) => config::run(&options, file),
+        Command::GenerateKey(options) => generate_key::run(&options),
+        Command::Migrate => migrate::run(file),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("matryx: {}", http::chain(&*error));
+            eprintln!("matryx: {error}");
             ExitCode::FAILURE
         }
     }
@@ -69,6 +74,12 @@ fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
 /// SurrealDB's recursion wants more stack than threads usually have, on the blocking pool too.
 const STACK: usize = 10 << 20;
 
-fn runtime() -> std::io::Result<Runtime> {
-    runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build()
+/// Runs something on the server's runtime: on one of its threads, because the first has only the usual stack.
+fn in_runtime(work: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+    let runtime =
+        runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build()?;
+    let outcome = runtime.block_on(runtime.spawn(work))?;
+    // What is still running has had its time.
+    runtime.shutdown_background();
+    outcome
 }

@@ -17,11 +17,7 @@ pub(super) fn run(file: Option<&Path>) -> Outcome {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = super::runtime()?;
-    let outcome = runtime.block_on(serve(loaded.config));
-    // What is still running has had its time.
-    runtime.shutdown_background();
-    outcome
+    super::in_runtime(serve(loaded.config))
 }
 
 async fn serve(config: Config) -> Outcome {

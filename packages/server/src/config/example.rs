@@ -112,6 +112,15 @@ mod tests {
     }
 
     #[test]
+    fn the_operations_page_names_every_key() {
+        let page = include_str!("../../../../docs/operations.md");
+        for name in names() {
+            let key = name.rsplit('.').next().unwrap();
+            assert!(page.contains(key), "docs/operations.md does not mention {name}");
+        }
+    }
+
+    #[test]
     fn the_example_says_what_the_defaults_are() {
         let read: Config = toml::from_str(&example()).unwrap();
         assert_eq!(toml::to_string(&read).unwrap(), toml::to_string(&Config::default()).unwrap());

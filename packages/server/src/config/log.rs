@@ -1,7 +1,7 @@
 //! `[log]`
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::section::section;
 
@@ -31,17 +31,24 @@ impl Log {
     /// # Errors
     /// When it cannot be understood.
     pub fn filter(&self) -> Result<EnvFilter, String> {
+        // A bare word that is no level would be taken for a module, and silence all the others.
+        let bare = |part: &&str| !part.contains(['=', ':', '[']);
+        if let Some(word) = self
+            .level
+            .split(',')
+            .map(str::trim)
+            .filter(bare)
+            .find(|word| word.is_empty() || word.parse::<LevelFilter>().is_err())
+        {
+            return Err(format!("\"{word}\" is no level"));
+        }
         // SurrealDB tells a lot about itself.
         let level = format!("surrealdb=warn,surrealdb_core=warn,surrealkv=warn,{}", self.level);
         EnvFilter::builder().parse(level).map_err(|error| error.to_string())
     }
 
     pub(super) fn validate(&self) -> Vec<String> {
-        let why = match self.filter() {
-            Ok(_) if !self.level.trim().is_empty() => return Vec::new(),
-            Ok(_) => "it is empty".to_owned(),
-            Err(why) => why,
-        };
+        let Err(why) = self.filter() else { return Vec::new() };
         vec![format!(
             "log.level is \"{}\" ({why}): it must be error, warn, info, debug, trace, or a list such as \"info,matryx_server::http=debug\"",
             self.level

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
+use matryx_core::refusal::{Refusal, RefusalKind};
 use matryx_repository::StoreError;
 use ruma::api::{
     client::uiaa::UiaaInfo,
@@ -112,6 +113,33 @@ impl ApiError {
     }
 }
 
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (status, kind) = match refusal.kind {
+            RefusalKind::Forbidden => (StatusCode::FORBIDDEN, ErrorKind::Forbidden),
+            RefusalKind::BadState => (StatusCode::FORBIDDEN, ErrorKind::BadState),
+            RefusalKind::BadJson => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
+            RefusalKind::InvalidParam => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
+            RefusalKind::MissingParam => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
+            RefusalKind::NotFound => (StatusCode::NOT_FOUND, ErrorKind::NotFound),
+            RefusalKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
+            RefusalKind::UnsupportedRoomVersion => {
+                (StatusCode::BAD_REQUEST, ErrorKind::UnsupportedRoomVersion)
+            }
+            RefusalKind::UnableToAuthoriseJoin => {
+                (StatusCode::BAD_REQUEST, ErrorKind::UnableToAuthorizeJoin)
+            }
+            RefusalKind::UnableToGrantJoin => {
+                (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin)
+            }
+            RefusalKind::InvalidRoomState => (StatusCode::BAD_REQUEST, ErrorKind::InvalidRoomState),
+            RefusalKind::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),
+            RefusalKind::Unknown => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
+        };
+        Self::new(status, kind, refusal.sentence)
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::internal(error)
@@ -146,7 +174,7 @@ impl From<UserError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Some(cause) = &self.cause {
-            tracing::error!(error = chain(&**cause), "request.failed");
+            tracing::error!(error = %cause, "request.failed");
         }
         if let ErrorBody::Json(body) = self.body {
             let json = [(header::CONTENT_TYPE, "application/json")];
@@ -154,15 +182,4 @@ impl IntoResponse for ApiError {
         }
         Reply(RumaError::new(self.status, self.body)).into_response()
     }
-}
-
-/// An error with everything that led to it, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }

@@ -9,11 +9,12 @@ mod identity;
 pub mod layers;
 mod reply;
 mod request;
+#[cfg(test)]
+mod tests;
 mod uia;
 
 pub use endpoint::{endpoint, endpoint_within};
 pub use error::ApiError;
-pub(crate) use error::chain;
 pub use identity::Authenticate;
 pub use reply::Reply;
 pub use request::{BODY_LIMIT, Matrix};
