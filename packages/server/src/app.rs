@@ -3,11 +3,13 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use matryx_core::event::SigningKey;
-use matryx_repository::Database;
+use matryx_repository::{Database, StoreError};
 use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock::Clock, config::Config, http::Uia, random::Random, user::Users};
+use crate::{
+    clock::Clock, config::Config, http::Uia, random::Random, room::Rooms, user::Users,
+};
 
 /// The running server as its handlers see it. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +29,8 @@ pub struct Parts {
     pub database: Database,
     /// Where secrets and ids come from.
     pub random: Random,
+    /// The rooms.
+    pub rooms: Rooms,
     /// Accounts.
     pub users: Users,
     /// What has been shown so far of what an endpoint asks for besides a token.
@@ -38,9 +42,16 @@ pub struct Parts {
 }
 
 impl App {
-    /// Puts the parts together.
-    #[must_use]
-    pub fn new(config: Config, clock: Clock, key: SigningKey, database: Database) -> Self {
+    /// Puts the parts together, and starts what works in the background.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open(
+        config: Config,
+        clock: Clock,
+        key: SigningKey,
+        database: Database,
+    ) -> Result<Self, StoreError> {
         let server_name = config.server_name.clone();
         let random = Random::machine();
         let users = Users::new(
@@ -50,18 +61,23 @@ impl App {
             random.clone(),
             config.testing.cheap_password_hashing,
         );
-        Self(Arc::new(Parts {
+        let key = Arc::new(key);
+        let rooms =
+            Rooms::open(database.clone(), server_name.clone(), Arc::clone(&key), clock.clone())
+                .await?;
+        Ok(Self(Arc::new(Parts {
             users,
             uia: Uia::new(random.clone()),
             random,
             config,
             clock,
             server_name,
-            key: Arc::new(key),
+            key,
             database,
+            rooms,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }))
+        })))
     }
 }
 

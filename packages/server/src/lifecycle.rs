@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::serve::{Listener, ListenerExt};
 use matryx_core::event::{KeyFileError, SigningKey};
-use matryx_repository::{Database, DatabaseSettings, OpenError};
+use matryx_repository::{Database, DatabaseSettings, OpenError, StoreError};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 use crate::{
@@ -37,6 +37,9 @@ pub enum StartError {
     /// The database does not open.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The database opens, but fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A file of the data directory can't be read or made.
     #[error("the file {path} can't be used: {source}", path = path.display())]
     File {
@@ -87,7 +90,7 @@ impl Server {
         let database = open(&config).await?;
         let key = signing_key(&config)?;
         let new_token = registration_token(&mut config)?;
-        let app = App::new(config, clock, key, database);
+        let app = App::open(config, clock, key, database).await?;
 
         // A reply is written at once; waiting for more to send costs a client 40 ms.
         let listener = listener.tap_io(|connection| {

@@ -1,6 +1,6 @@
 //! `matryx serve`: the server, until it is told to stop.
 
-use std::path::Path;
+use std::{io::IsTerminal, path::Path};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -71,7 +71,10 @@ fn introduce(server: &RunningServer) {
 
 fn start_log(log: &Log) -> Outcome {
     let filter = log.filter()?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match log.format {
         Format::Text => lines.init(),
         Format::Json => lines.json().init(),

@@ -73,11 +73,10 @@ fn section<S: Section + Serialize>(
 fn keys<S: Section + Serialize>(text: &mut String, section: &S) {
     let values = toml::Table::try_from(section).unwrap_or_default();
     for key in S::KEYS {
-        let value = values.get(key.name);
-        // A map that is empty is a key, one with content is a section.
-        if value.and_then(toml::Value::as_table).is_some_and(|table| !table.is_empty()) {
+        if is_section(key.name) {
             continue;
         }
+        let value = values.get(key.name);
         text.push('\n');
         for line in key.about {
             comment(text, line);
@@ -88,6 +87,11 @@ fn keys<S: Section + Serialize>(text: &mut String, section: &S) {
             (None, example) => writeln!(text, "#{} = {}", key.name, example.unwrap_or("\"\"")),
         };
     }
+}
+
+/// Whether a key of the top is a table of its own.
+fn is_section(name: &str) -> bool {
+    names().iter().any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// A line of a doc comment, which has a space at its beginning where it has anything.

@@ -12,7 +12,7 @@ use ruma::api::{
 };
 
 use super::Reply;
-use crate::user::UserError;
+use crate::{room::SendError, user::UserError};
 
 /// Why a request failed, as the client is told.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +168,17 @@ impl From<UserError> for ApiError {
             UserError::Hashing(_) | UserError::Store(_) => return Self::internal(error),
         };
         Self::new(status, kind, error.to_string())
+    }
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Refused(refusal) => refusal.into(),
+            SendError::UnknownRoom => Self::not_found("This server does not know the room."),
+            SendError::Closed => Self::shutting_down(),
+            error @ (SendError::Store(_) | SendError::Panicked) => Self::internal(error),
+        }
     }
 }
 

@@ -29,7 +29,8 @@ fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
             config.database.url = Some(format!("{}?sync=never", config.database_url()));
             let database = lifecycle::open(&config).await.unwrap();
             let key = SigningKey::parse(&files::signing_key()).unwrap();
-            test(App::new(config, Clock::machine(), key, database)).await;
+            let app = App::open(config, Clock::machine(), key, database).await.unwrap();
+            test(app).await;
         });
     };
     std::thread::Builder::new().stack_size(10 << 20).spawn(run).unwrap().join().unwrap();
@@ -87,7 +88,7 @@ async fn valid(
     _: App,
     matrix: Matrix<check_token::v1::Request>,
 ) -> Result<check_token::v1::Response, ApiError> {
-    Ok(check_token::v1::Response::new(matrix.request.registration_token == "a+b/c"))
+    Ok(check_token::v1::Response::new(matrix.request.token == "a+b/c"))
 }
 
 async fn set_state(
