@@ -7,9 +7,7 @@ use matryx_repository::{Database, StoreError};
 use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    clock::Clock, config::Config, http::Uia, random::Random, room::Rooms, user::Users,
-};
+use crate::{clock::Clock, config::Config, http::Uia, random::Random, room::Rooms, user::Users};
 
 /// The running server as its handlers see it. Cheap to clone.
 #[derive(Clone)]
