@@ -1,5 +1,7 @@
 //! From what another server sent to an event that can be judged.
 
+use std::fmt::Display;
+
 use ruma::{
     CanonicalJsonObject,
     canonical_json::redact,
@@ -61,7 +63,7 @@ pub fn open(
     check_version(rules)?;
     object.remove("unsigned");
     check_fields(&mut object, &rules.event_format)?;
-    check_size(&serde_json::to_string(&object).map_err(malformed)?)?;
+    check_size(&serde_json::to_string(&object).map_err(|error| malformed(&error))?)?;
 
     let why = match verify_event(keys, &object, rules) {
         Ok(verified) => return read(object, &verified, rules, false),
@@ -86,14 +88,16 @@ fn read(
 ) -> Result<Pdu, OpenError> {
     let object = match verified {
         Verified::All => object,
-        Verified::Signatures => redact(object, &rules.redaction, None).map_err(malformed)?,
+        Verified::Signatures => {
+            redact(object, &rules.redaction, None).map_err(|error| malformed(&error))?
+        }
     };
     let event_id = name(&object, rules).map_err(OpenError::Format)?;
-    let text = serde_json::to_string(&object).map_err(malformed)?;
-    Pdu::read(event_id, None, text, rejected).map_err(malformed)
+    let text = serde_json::to_string(&object).map_err(|error| malformed(&error))?;
+    Pdu::read(event_id, None, text, rejected).map_err(|error| malformed(&error))
 }
 
-fn malformed(error: impl ToString) -> OpenError {
+fn malformed(error: &impl Display) -> OpenError {
     OpenError::Format(error.to_string())
 }
 

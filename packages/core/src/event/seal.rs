@@ -1,15 +1,17 @@
 //! From a draft to an event of ours.
 
+use std::fmt::Display;
+
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, Int, OwnedEventId, ServerName,
     events::TimelineEventType,
     room_version_rules::RoomVersionRules,
-    signatures::{hash_and_sign_event, reference_hash},
+    signatures::{JsonError, hash_and_sign_event, reference_hash},
 };
 
 use super::{
     Draft, Pdu, Place, SigningKey,
-    limits::{Fault, check_fields, check_size, check_version},
+    limits::{Fault, MAX_PDU_BYTES, check_fields, check_size, check_version},
 };
 use crate::refusal::{Refusal, RefusalKind};
 
@@ -33,11 +35,20 @@ pub fn seal(
     let mut object = lay_out(draft, place, rules);
     check_fields(&mut object, &rules.event_format)?;
 
-    hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction).map_err(malformed)?;
-    let event_id = name(&object, rules).map_err(malformed)?;
-    let text = serde_json::to_string(&object).map_err(malformed)?;
+    hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction).map_err(
+        |error| match error {
+            // Already without hashes and signatures.
+            JsonError::PduTooLarge => Fault::TooLarge(format!(
+                "The event has more than {MAX_PDU_BYTES} bytes as canonical JSON, which is the most that is allowed."
+            ))
+            .into(),
+            error => malformed(&error),
+        },
+    )?;
+    let event_id = name(&object, rules).map_err(|error| malformed(&error))?;
+    let text = serde_json::to_string(&object).map_err(|error| malformed(&error))?;
     check_size(&text)?;
-    Pdu::read(event_id, None, text, false).map_err(malformed)
+    Pdu::read(event_id, None, text, false).map_err(|error| malformed(&error))
 }
 
 /// The event's id: its reference hash.
@@ -102,8 +113,8 @@ fn text(value: &str) -> CanonicalJsonValue {
     CanonicalJsonValue::String(value.to_owned())
 }
 
-fn malformed(error: impl ToString) -> Refusal {
-    Refusal::new(RefusalKind::BadJson, format!("The event cannot be made: {}", error.to_string()))
+fn malformed(error: &impl Display) -> Refusal {
+    Refusal::new(RefusalKind::BadJson, format!("The event cannot be made: {error}"))
 }
 
 impl From<Fault> for Refusal {

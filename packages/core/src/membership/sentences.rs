@@ -78,7 +78,7 @@ pub(super) fn nobody_may_join(t: &Transition<'_>) -> String {
             "This room has no join rules, so nobody may join it, invited or not.".to_owned()
         }
         rule => format!(
-            "This room's join rule ({}) is none that its version knows, so nobody may join it, invited or not.",
+            "This room's join rule ({}) lets nobody join in this room version, invited or not.",
             word(rule)
         ),
     }

@@ -41,10 +41,10 @@ pub fn decide(transition: &Transition<'_>) -> Decision {
 fn join(t: &Transition<'_>) -> Decision {
     let way_in = WayIn::of(t);
     match t.from {
+        // The creator enters before there is anything else: before join rules, and before bans.
+        _ if t.founding => Write,
         Banned => no(say::BANNED),
         _ if t.foreign => no(say::FOREIGN),
-        // The creator enters before there are join rules.
-        _ if t.founding => Write,
         // A change of profile is a join too, and the law asks the join rule again.
         Joined | Invited if way_in != WayIn::None => Write,
         Left | Knocking if way_in == WayIn::Open => Write,
