@@ -3,7 +3,10 @@
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ruma::ServerName;
@@ -73,6 +76,8 @@ pub enum OpenError {
 pub struct Database {
     client: Arc<Surreal<Db>>,
     datastore: Arc<Datastore>,
+    /// How many queries have been asked.
+    asked: Arc<AtomicU64>,
     /// Held for as long as the process has the store open; released by the system if the process dies.
     lock: Arc<File>,
 }
@@ -111,10 +116,21 @@ impl Database {
             .await
             .map_err(|e| engine(&e))?;
         client.use_ns("matryx").use_db("matryx").await.map_err(|e| engine(&e))?;
-        let database = Self { client: Arc::new(client), datastore, lock: Arc::new(lock) };
+        let database = Self {
+            client: Arc::new(client),
+            datastore,
+            asked: Arc::default(),
+            lock: Arc::new(lock),
+        };
         migrations::run(&database).await?;
         database.belong_to(server_name).await?;
         Ok(database)
+    }
+
+    /// How many queries have been asked since the store was opened, for tests and benchmarks of what asks none.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Writes what is in memory to disk and lets go of the data directory.
@@ -135,6 +151,7 @@ impl Database {
         sql: &str,
         variables: impl IntoVariables,
     ) -> Result<IndexedResults, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let mut answer = self.client.query(sql).bind(variables).await?;
         match error::telling(answer.take_errors()) {
             Some(error) => Err(error),

@@ -3,6 +3,7 @@
 //! A file is a chapter of the specification. What is not in the table is not built, and answers 404 `M_UNRECOGNIZED`.
 
 mod capabilities;
+mod rooms;
 mod versions;
 mod well_known;
 
@@ -17,6 +18,13 @@ pub fn routes() -> Router<App> {
         endpoint(versions::versions),
         endpoint(well_known::client),
         endpoint(capabilities::capabilities),
+        // Reading rooms
+        endpoint(rooms::read::joined_rooms),
+        endpoint(rooms::read::state),
+        endpoint(rooms::read::state_event),
+        endpoint(rooms::read::member_events),
+        endpoint(rooms::read::joined),
+        endpoint(rooms::read::event),
     ]
     .into_iter()
     .fold(Router::new(), Router::merge)

@@ -1,0 +1,154 @@
+//! What rooms cost, as ratios to the floor in one run: `cargo bench`.
+//!
+//! The floor is the same engine with the same settings, doing four statements in one durable transaction: what no
+//! server on this engine can go below. Everything else is measured over HTTP on kept-alive connections. Numbers are
+//! medians; the ratios are what counts, and what `docs/architecture.md` quotes.
+
+#![expect(clippy::expect_used, reason = "a benchmark that can't go on stops")]
+
+mod crowd;
+mod figures;
+mod floor;
+mod start;
+mod world;
+
+use crowd::Watched;
+use figures::Figures;
+use world::{Syncing, World};
+
+/// How often what is measured alone is repeated.
+const TIMES: usize = 300;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(10 << 20)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    // On a thread of the runtime: the engine wants its stack.
+    let figures =
+        runtime.block_on(async { tokio::spawn(run()).await.expect("the benchmark runs") });
+    println!("{figures}");
+}
+
+async fn run() -> Figures {
+    let mut figures = Figures::default();
+    alone(Syncing::On, &mut figures).await;
+    alone(Syncing::Off, &mut figures).await;
+    together(&mut figures).await;
+    large(&mut figures).await;
+    quiet(&mut figures).await;
+    start::measure(&mut figures).await;
+    figures
+}
+
+/// One client, one thing after another.
+async fn alone(syncing: Syncing, figures: &mut Figures) {
+    let floor = floor::measure(syncing, TIMES).await;
+    let world = World::start(syncing).await;
+    let alice = world.user("alice").await;
+    let room = alice.create_room().await;
+    let before = world.written();
+    let sending = alice.time(TIMES, |i| alice.send(&room, i)).await;
+    let sent = world.written().since(&before);
+    let before = world.written();
+    let changing = alice.time(TIMES, |i| alice.ban_or_unban(&room, i)).await;
+    let changed = world.written().since(&before);
+    let before = world.written();
+    let creating = alice.time(TIMES / 3, |_| async { drop(alice.create_room().await) }).await;
+    let created = world.written().since(&before);
+    let floor_again = floor::measure(syncing, TIMES).await;
+    let floor = floor.min(floor_again);
+    let (limit, name) = match syncing {
+        Syncing::On => (2.0, "synced"),
+        Syncing::Off => (4.0, "syncing off"),
+    };
+    figures.note(format!("the floor, {name}: four statements in one transaction"), floor);
+    figures.ratio(format!("a send, {name}"), sending, floor, limit);
+    figures.ratio(format!("a membership change, {name}"), changing, floor, limit);
+    figures.ratio(format!("createRoom, {name}"), creating, floor, 4.0);
+    if let Syncing::On = syncing {
+        figures.written("a send", sent);
+        figures.written("a membership change", changed);
+        figures.written("createRoom", created);
+    }
+    world.stop().await;
+}
+
+/// Sixteen clients at once.
+async fn together(figures: &mut Figures) {
+    const EACH: usize = 60;
+    let world = World::start(Syncing::On).await;
+    let alice = world.user("alice").await;
+    let one = alice.create_room().await;
+    let alone = crowd::send(std::slice::from_ref(&alice), std::slice::from_ref(&one), TIMES).await;
+    let mut users = Vec::new();
+    let mut rooms = Vec::new();
+    for number in 0..16 {
+        let user = world.user(&format!("u{number}")).await;
+        alice.invite(&one, &user).await;
+        user.join(&one).await;
+        rooms.push(user.create_room().await);
+        users.push(user);
+    }
+    let same = crowd::send(&users, &vec![one; 16], EACH).await;
+    let apart = crowd::send(&users, &rooms, EACH).await;
+    figures.at_least(
+        "16 clients in one room, rate against one client",
+        same.rate / alone.rate,
+        3.0,
+    );
+    figures.at_least(
+        "16 clients in 16 rooms, rate against one client",
+        apart.rate / alone.rate,
+        2.5,
+    );
+    figures.ratio("p99 of 16 clients in one room", same.p99, alone.median, 4.0);
+    figures.ratio("p99 of 16 clients in 16 rooms", apart.p99, alone.median, 4.0);
+    world.stop().await;
+}
+
+/// A room of 10,000, a hundred of them waiting in /sync, against a room of ten.
+async fn large(figures: &mut Figures) {
+    let world = World::start(Syncing::On).await;
+    let alice = world.user("alice").await;
+    let small = alice.create_room().await;
+    world.fill(&small, &alice, 10).await;
+    let large = alice.create_room().await;
+    world.fill(&large, &alice, 10_000).await;
+    let mut waiting = Vec::new();
+    for number in 0..100 {
+        let user = world.user(&format!("w{number}")).await;
+        alice.invite(&large, &user).await;
+        user.join(&large).await;
+        waiting.push(user);
+    }
+    let times = TIMES / 3;
+    let alone = Watched::begin(Vec::new()).await;
+    let few = crowd::one_by_one(&alice, &small, times, &alone).await;
+    let watched = Watched::begin(waiting).await;
+    let many = crowd::one_by_one(&alice, &large, times, &watched).await;
+    let of = "in a room of 10,000 with 100 waiting, against a room of 10";
+    figures.ratio(format!("a send {of}"), many.send, few.send, 1.5);
+    figures.ratio(format!("a membership change {of}"), many.member, few.member, 1.5);
+    figures.ratio(format!("an incremental sync {of}"), many.sync, few.sync, 1.5);
+    watched.stop();
+    world.stop().await;
+}
+
+/// Nothing new in a thousand rooms.
+async fn quiet(figures: &mut Figures) {
+    let world = World::start(Syncing::Off).await;
+    let alice = world.user("alice").await;
+    for _ in 0..1000 {
+        alice.create_room().await;
+    }
+    let since = alice.sync(None).await;
+    let before = world.asked();
+    let sync = alice.time(TIMES, |_| async { drop(alice.sync(Some(&since)).await) }).await;
+    figures.note("an incremental sync without news, 1,000 rooms", sync);
+    #[expect(clippy::cast_precision_loss, reason = "a small count")]
+    let reads = (world.asked() - before) as f64 / TIMES as f64;
+    figures.at_most("queries of the database in it", reads, 0.0);
+    world.stop().await;
+}

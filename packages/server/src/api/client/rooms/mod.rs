@@ -1,0 +1,3 @@
+//! Rooms: a file is a chapter of the specification.
+
+pub(super) mod read;
