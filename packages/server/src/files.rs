@@ -7,7 +7,8 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use rand::{Rng, distr::Alphanumeric};
+
+use crate::random::Random;
 
 /// Reads the file, or makes it with what `make` gives; also says whether it was made. Surrounding space is not part of
 /// the secret.
@@ -41,16 +42,11 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// So many random letters and digits, about six bits each.
-pub(crate) fn random_text(length: usize) -> String {
-    rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
-}
-
 /// The line of a new signing key. Its version is random too: other servers remember keys by it, and two keys of one name
 /// would never be told apart.
-pub(crate) fn signing_key() -> String {
-    let seed: [u8; 32] = rand::random();
-    format!("ed25519 a_{} {}", random_text(6), STANDARD_NO_PAD.encode(seed))
+pub(crate) fn signing_key(random: &Random) -> String {
+    let version = random.text(6, b"abcdefghijklmnopqrstuvwxyz0123456789");
+    format!("ed25519 a_{version} {}", STANDARD_NO_PAD.encode(random.bytes::<32>()))
 }
 
 #[cfg(test)]
@@ -61,7 +57,9 @@ mod tests {
 
     #[test]
     fn a_signing_key_can_be_read_and_is_new_each_time() {
-        let keys = [signing_key(), signing_key()].map(|line| SigningKey::parse(&line).unwrap());
+        let keys = [0, 1]
+            .map(|_| signing_key(&Random::machine()))
+            .map(|line| SigningKey::parse(&line).unwrap());
         assert_ne!(keys[0].key_id(), keys[1].key_id());
         assert_ne!(keys[0].to_line(), keys[1].to_line());
     }

@@ -14,6 +14,7 @@ use crate::{
     config::{Config, Secret},
     files,
     http::layers,
+    random::Random,
 };
 
 /// How long open connections may take to end once the server stops: together with the rest less than five seconds.
@@ -168,7 +169,7 @@ pub async fn open(config: &Config) -> Result<Database, OpenError> {
 /// When its file can't be made, read or understood.
 pub fn signing_key(config: &Config) -> Result<SigningKey, StartError> {
     let path = config.data_dir.join("signing.key");
-    let (line, _) = match files::secret(&path, files::signing_key) {
+    let (line, _) = match files::secret(&path, || files::signing_key(&Random::machine())) {
         Ok(found) => found,
         Err(source) => return Err(StartError::File { path, source }),
     };
@@ -185,7 +186,7 @@ fn registration_token(config: &mut Config) -> Result<bool, StartError> {
         Some(_) => Ok(false),
         None => {
             let path = config.data_dir.join("registration_token");
-            let (token, new) = files::secret(&path, || files::random_text(24))
+            let (token, new) = files::secret(&path, || Random::machine().secret())
                 .map_err(|source| StartError::File { path, source })?;
             config.registration.token = Some(Secret::new(token));
             Ok(new)

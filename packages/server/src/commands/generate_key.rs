@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Outcome;
-use crate::files;
+use crate::{files, random::Random};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -16,11 +16,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let Some(path) = &arguments.output else {
-        println!("{}", files::signing_key());
+        println!("{}", files::signing_key(&Random::machine()));
         return Ok(());
     };
     // A key is never overwritten: other servers would no longer believe what it has signed.
-    match files::secret(path, files::signing_key) {
+    match files::secret(path, || files::signing_key(&Random::machine())) {
         Ok((_, true)) => Ok(()),
         Ok((_, false)) => Err(format!("{} is already there", path.display()).into()),
         Err(error) => Err(format!("{} can't be written: {error}", path.display()).into()),

@@ -1,5 +1,6 @@
 //! The command line: a file a command.
 
+mod admin;
 mod config;
 mod generate_key;
 mod migrate;
@@ -17,7 +18,10 @@ use tokio::runtime;
 use crate::config::{Config, ConfigError, Loaded};
 
 /// What a command ends with: nothing, or the one line that goes to the terminal.
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+type Outcome = Result<(), Failure>;
+
+/// Any error, which the person at the terminal reads.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// A Matrix homeserver.
 #[derive(Debug, Parser)]
@@ -41,6 +45,8 @@ enum Command {
     GenerateKey(generate_key::Arguments),
     /// Bring the database up to the schema of this version, which serve does too
     Migrate,
+    /// Make, change and close accounts; the server must not be running
+    Admin(admin::Arguments),
 }
 
 /// Does what the command line says.
@@ -53,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Config(options) => config::run(&options, file),
         Command::GenerateKey(options) => generate_key::run(&options),
         Command::Migrate => migrate::run(file),
+        Command::Admin(options) => admin::run(options, file),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

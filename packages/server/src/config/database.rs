@@ -5,7 +5,7 @@ use super::{Size, section::section};
 section! {
     /// The embedded database.
     Database {
-        /// Where it is. Without it: the folder "database" below data_dir.
+        /// Where it is. Without it: the folder "database" below `data_dir`.
         url: Option<String> = None, e.g. "\"surrealkv:///var/lib/matryx/database\"";
         /// The most that is kept in memory before it goes into a file of its own. Takes KiB, MiB and GiB.
         memtable: Size = Size::mebibytes(64);

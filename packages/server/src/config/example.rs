@@ -65,7 +65,8 @@ fn section<S: Section + Serialize>(
     for line in about.unwrap_or(S::ABOUT) {
         comment(text, line);
     }
-    text.push_str(&format!("[{name}]\n"));
+    // Writing to a text cannot fail, here and below.
+    let _ = writeln!(text, "[{name}]");
     keys(text, section);
 }
 
@@ -81,7 +82,6 @@ fn keys<S: Section + Serialize>(text: &mut String, section: &S) {
         for line in key.about {
             comment(text, line);
         }
-        // Writing to a text cannot fail.
         let _ = match (value, key.example) {
             (Some(value), _) => writeln!(text, "{} = {value}", key.name),
             (None, example) => writeln!(text, "#{} = {}", key.name, example.unwrap_or("\"\"")),
@@ -94,10 +94,10 @@ fn is_section(name: &str) -> bool {
     names().iter().any(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// A line of a doc comment, which has a space at its beginning where it has anything.
+/// A line of a doc comment, which has a space at its beginning where it has anything. Backticks are for the other reader.
 fn comment(text: &mut String, line: &str) {
     text.push('#');
-    text.push_str(line.trim_end());
+    text.push_str(&line.trim_end().replace('`', ""));
     text.push('\n');
 }
 

@@ -8,7 +8,7 @@ use super::section::section;
 section! {
     /// What is logged, and how.
     Log {
-        /// error, warn, info, debug or trace; also for parts: "info,matryx_server::http=debug".
+        /// error, warn, info, debug or trace; also for parts: `"info,matryx_server::http=debug"`.
         level: String = "info".to_owned();
         /// "text" for people, "json" for programs.
         format: Format = Format::Text;

@@ -49,7 +49,7 @@ section! {
     /// Configuration of Matryx.
     ///
     /// Every key may be left out; what stands here is its default. The environment overrides the file: MATRYX_ and the
-    /// key in capitals, sections separated by two underscores, as in MATRYX_LISTENER__CLIENT__PORT=8080.
+    /// key in capitals, sections separated by two underscores, as in `MATRYX_LISTENER__CLIENT__PORT=8080`.
     Config {
         /// The name of this server: what stands after the colon in the names of its users. It can never be changed.
         server_name: OwnedServerName = server_name!("localhost").to_owned();

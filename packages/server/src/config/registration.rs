@@ -13,7 +13,7 @@ section! {
         /// endpoint is closed.
         shared_secret: Option<Secret> = None, e.g. "\"a long random text\"";
         /// The token that people give when they register. Without it one is made at the first start and kept in the
-        /// file registration_token below data_dir. Empty: nobody registers by token.
+        /// file `registration_token` below `data_dir`. Empty: nobody registers by token.
         token: Option<Secret> = None, e.g. "\"another long random text\"";
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tower::ServiceExt;
 
 use super::{ApiError, BODY_LIMIT, Matrix, endpoint, layers};
-use crate::{app::App, clock::Clock, config::Config, files, lifecycle};
+use crate::{app::App, clock::Clock, config::Config, files, lifecycle, random::Random};
 
 /// Runs a test on threads with as much stack as the binary's: the database wants it.
 fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
@@ -28,7 +28,7 @@ fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
             let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
             config.database.url = Some(format!("{}?sync=never", config.database_url()));
             let database = lifecycle::open(&config).await.unwrap();
-            let key = SigningKey::parse(&files::signing_key()).unwrap();
+            let key = SigningKey::parse(&files::signing_key(&Random::machine())).unwrap();
             let app = App::open(config, Clock::machine(), key, database).await.unwrap();
             test(app).await;
         });
@@ -241,9 +241,9 @@ fn what_goes_wrong_inside_stays_inside() {
             Err(ApiError::internal("the secret cause"))
         };
         let routes = || {
-            let reading = endpoint(move |app, matrix| panics(app, matrix));
-            let writing = endpoint(move |app, matrix| panics_apart(app, matrix));
-            reading.merge(writing).merge(endpoint(move |app, matrix| fails(app, matrix)))
+            let reading = endpoint(panics);
+            let writing = endpoint(panics_apart);
+            reading.merge(writing).merge(endpoint(fails))
         };
         let validity = "/_matrix/client/v1/register/m.login.registration_token/validity?token=x";
         for request in [
