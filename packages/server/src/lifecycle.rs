@@ -99,7 +99,8 @@ impl Server {
                 tracing::debug!(%error, "connection.nodelay");
             }
         });
-        let routes = layers::surround(api::client::routes()).with_state(app.clone());
+        let routes = layers::surround(api::client::routes().merge(api::admin::routes()))
+            .with_state(app.clone());
         let stopping = app.shutdown.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stopping).await

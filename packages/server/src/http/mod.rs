@@ -7,6 +7,8 @@ mod endpoint;
 mod error;
 mod identity;
 pub mod layers;
+mod mended;
+mod plain;
 mod reply;
 mod request;
 #[cfg(test)]
@@ -16,6 +18,8 @@ mod uia;
 pub use endpoint::{endpoint, endpoint_within};
 pub use error::ApiError;
 pub use identity::Authenticate;
+pub use mended::{Mend, Mended};
+pub use plain::Plain;
 pub use reply::Reply;
 pub use request::{BODY_LIMIT, Matrix};
 pub use uia::Uia;

@@ -168,7 +168,7 @@ impl Users {
     }
 }
 
-fn later(time: MilliSecondsSinceUnixEpoch, by: Duration) -> MilliSecondsSinceUnixEpoch {
+pub(super) fn later(time: MilliSecondsSinceUnixEpoch, by: Duration) -> MilliSecondsSinceUnixEpoch {
     let by = UInt::try_from(by.as_millis()).unwrap_or(UInt::MAX);
     MilliSecondsSinceUnixEpoch(time.0.saturating_add(by))
 }

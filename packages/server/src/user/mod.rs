@@ -7,6 +7,7 @@ mod error;
 mod filter;
 mod login;
 mod name;
+mod nonce;
 mod password;
 mod profile;
 mod register;
@@ -16,7 +17,10 @@ use std::sync::Arc;
 
 use matryx_repository::{Database, StoreError};
 use moka::sync::Cache;
-use ruma::{OwnedServerName, OwnedUserId, UserId, api::client::filter::FilterDefinition};
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, UserId,
+    api::client::filter::FilterDefinition,
+};
 
 pub use self::{
     error::UserError,
@@ -42,6 +46,8 @@ struct Inner {
     random: Random,
     hashing: Hashing,
     sessions: Sessions,
+    /// Nonces that were given out, and until when they are good.
+    nonces: Cache<String, MilliSecondsSinceUnixEpoch>,
     /// By user and filter id. A filter never changes, so nothing here becomes old.
     filters: Cache<(OwnedUserId, String), Arc<FilterDefinition>>,
 }
@@ -57,10 +63,16 @@ impl Users {
         cheap_hashing: bool,
     ) -> Self {
         let hashing = Hashing::new(cheap_hashing, random.clone());
-        let filters = Cache::new(FILTERS);
-        let sessions = Sessions::new();
-        let inner = Inner { database, server_name, clock, random, hashing, sessions, filters };
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner {
+            database,
+            server_name,
+            clock,
+            random,
+            hashing,
+            sessions: Sessions::new(),
+            nonces: Cache::new(nonce::NONCES),
+            filters: Cache::new(FILTERS),
+        }))
     }
 
     /// Whether this is a user of ours with an account that is open.

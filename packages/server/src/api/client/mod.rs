@@ -2,7 +2,14 @@
 //!
 //! A file is a chapter of the specification. What is not in the table is not built, and answers 404 `M_UNRECOGNIZED`.
 
+mod account;
 mod capabilities;
+mod filter;
+mod login;
+mod logout;
+mod profile;
+mod push_rules;
+mod register;
 mod rooms;
 mod versions;
 mod well_known;
@@ -18,6 +25,28 @@ pub fn routes() -> Router<App> {
         endpoint(versions::versions),
         endpoint(well_known::client),
         endpoint(capabilities::capabilities),
+        // Accounts and sessions
+        endpoint(register::register),
+        endpoint(register::available),
+        endpoint(register::validity),
+        endpoint(login::types),
+        endpoint(login::login),
+        endpoint(login::refresh),
+        endpoint(logout::logout),
+        endpoint(logout::logout_all),
+        endpoint(account::whoami),
+        // What users say about themselves, and how they want to be served
+        endpoint(profile::all),
+        endpoint(profile::get),
+        endpoint(profile::set),
+        endpoint(profile::delete),
+        endpoint(filter::create),
+        endpoint(filter::get),
+        endpoint(push_rules::all),
+        endpoint(push_rules::global),
+        endpoint(push_rules::rule),
+        endpoint(push_rules::actions),
+        endpoint(push_rules::enabled),
         // Reading rooms
         endpoint(rooms::read::joined_rooms),
         endpoint(rooms::read::state),

@@ -1,0 +1,101 @@
+//! Profiles (client-server API 11.1), <https://spec.matrix.org/v1.19/client-server-api/#profiles>
+
+use ruma::{
+    UserId,
+    api::client::profile::{
+        delete_profile_field::v3 as delete, get_profile::v3 as all, get_profile_field::v3 as get,
+        set_profile_field::v3 as set,
+    },
+    profile::{ProfileFieldName, ProfileFieldValue, UserProfile},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    app::App,
+    http::{ApiError, Matrix, Mend, Mended},
+    user::{Requester, UserError},
+};
+
+/// `GET /_matrix/client/v3/profile/{userId}`
+/// <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid>
+pub(super) async fn all(
+    app: App,
+    Matrix { request, .. }: Matrix<all::Request>,
+) -> Result<all::Response, ApiError> {
+    profile(&app, &request.user_id).await.map(all::Response::from)
+}
+
+/// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
+/// <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuseridkeyname>
+pub(super) async fn get(
+    app: App,
+    Matrix { request, .. }: Matrix<get::Request>,
+) -> Result<get::Response, ApiError> {
+    let (user, field) = (&request.user_id, request.field.as_str());
+    match profile(&app, user).await?.remove(field) {
+        Some(value) => {
+            ProfileFieldValue::new(field, value).map(get::Response::new).map_err(ApiError::internal)
+        }
+        // As every server does it: clients ask for these two of everyone, and take a 404 for an unknown user.
+        None if matches!(
+            request.field,
+            ProfileFieldName::DisplayName | ProfileFieldName::AvatarUrl
+        ) =>
+        {
+            Ok(get::Response::default())
+        }
+        None => Err(ApiError::not_found(format!("The profile of {user} has no field {field}."))),
+    }
+}
+
+/// Clients remove their name or avatar by setting it to null, too.
+pub(super) struct NullIsNone;
+
+impl Mend for NullIsNone {
+    fn mend(body: &mut Map<String, Value>) -> Result<(), serde_json::Error> {
+        for field in ["displayname", "avatar_url"] {
+            if let Some(value @ Value::Null) = body.get_mut(field) {
+                *value = Value::String(String::new());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `PUT /_matrix/client/v3/profile/{userId}/{keyName}`
+/// <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname>
+pub(super) async fn set(
+    app: App,
+    Matrix { request: Mended { request, .. }, identity, .. }: Matrix<
+        Mended<set::Request, NullIsNone>,
+    >,
+) -> Result<set::Response, ApiError> {
+    may_change(&identity, &request.user_id)?;
+    let (field, value) = (request.value.field_name(), request.value.value().into_owned());
+    app.users.set_profile_field(&request.user_id, field.as_str(), value).await?;
+    Ok(set::Response::new())
+}
+
+/// `DELETE /_matrix/client/v3/profile/{userId}/{keyName}`
+/// <https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3profileuseridkeyname>
+pub(super) async fn delete(
+    app: App,
+    Matrix { request, identity, .. }: Matrix<delete::Request>,
+) -> Result<delete::Response, ApiError> {
+    may_change(&identity, &request.user_id)?;
+    app.users.remove_profile_field(&request.user_id, request.field.as_str()).await?;
+    Ok(delete::Response::new())
+}
+
+fn may_change(requester: &Requester, user: &UserId) -> Result<(), ApiError> {
+    if requester.user_id == user {
+        return Ok(());
+    }
+    let own = &requester.user_id;
+    Err(ApiError::forbidden(format!("{own} may change the own profile, not that of {user}.")))
+}
+
+async fn profile(app: &App, user: &UserId) -> Result<UserProfile, ApiError> {
+    let profile = app.users.profile(user).await?;
+    profile.ok_or_else(|| UserError::NotFound(user.to_owned()).into())
+}

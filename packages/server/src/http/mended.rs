@@ -1,0 +1,49 @@
+//! Requests that ruma would not take as clients send them.
+
+use std::marker::PhantomData;
+
+use ruma::api::{IncomingRequest, Metadata, error::DeserializationError};
+use serde_json::{Map, Value};
+
+/// A request type of ruma's whose body is put right before it is parsed; `M` knows how.
+#[derive(Debug)]
+pub struct Mended<R, M> {
+    /// The request.
+    pub request: R,
+    mend: PhantomData<M>,
+}
+
+/// What is put right in a body.
+pub trait Mend {
+    /// Changes the body so that it can be parsed.
+    ///
+    /// # Errors
+    /// When it lacks something without which ruma does not survive.
+    fn mend(body: &mut Map<String, Value>) -> Result<(), serde_json::Error>;
+}
+
+impl<R: Metadata, M> Metadata for Mended<R, M> {
+    const METHOD: http::Method = R::METHOD;
+    const RATE_LIMITED: bool = R::RATE_LIMITED;
+    type Authentication = R::Authentication;
+    type PathBuilder = R::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest, M: Mend> IncomingRequest for Mended<R, M> {
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        let (parts, body) = request.into_parts();
+        let mut body: Map<String, Value> = serde_json::from_slice(body)?;
+        M::mend(&mut body)?;
+        let body = serde_json::to_vec(&body)?;
+        let request = http::Request::from_parts(parts, body.as_slice());
+        let request = R::try_from_http_request_inner(request, path)?;
+        Ok(Self { request, mend: PhantomData })
+    }
+}
