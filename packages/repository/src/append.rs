@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use matryx_core::room::{Change, StateEntry};
-use ruma::OwnedRoomId;
+use ruma::{OwnedEventId, OwnedRoomId};
 use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
@@ -33,6 +33,8 @@ pub struct Append {
     pub transactions: Vec<(TransactionKey, String)>,
     /// Aliases of a room that is created with them.
     pub aliases: Vec<Alias>,
+    /// Redactions whose target has not come yet: the target, and the redaction.
+    pub early: Vec<(OwnedEventId, OwnedEventId)>,
 }
 
 /// A new line of a room.
@@ -68,6 +70,7 @@ struct Batch {
     mine: BTreeMap<(String, String), Object>,
     transactions: Vec<Object>,
     aliases: [Vec<Object>; 2],
+    early: Vec<Object>,
 }
 
 impl Database {
@@ -139,6 +142,10 @@ impl Batch {
         for (key, answer) in &append.transactions {
             self.transactions.push(object! { id: key.record(), event: answer.as_str() });
         }
+        for (target, redaction) in &append.early {
+            let row = object! { id: named("redaction", target), event: redaction.as_str() };
+            self.early.push(row);
+        }
         for alias in &append.aliases {
             let [forth, back] = alias::rows_of(alias);
             self.aliases[0].push(forth);
@@ -201,6 +208,7 @@ impl Batch {
         query.put("mine", self.mine.into_values().collect(), &mine::MINE_COLUMNS);
         query.put("txn", self.transactions, &[]);
         let [forth, back] = self.aliases;
+        query.put("redaction", self.early, &["event"]);
         query.put("alias", forth, &[]);
         query.put("room_alias", back, &[]);
         query.put(

@@ -273,6 +273,26 @@ impl Database {
         Ok(Some(Fork { event_id: id.to_owned(), base: row.base, delta }))
     }
 
+    /// The redaction that came before its target.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn early_redaction(
+        &self,
+        target: &EventId,
+    ) -> Result<Option<OwnedEventId>, StoreError> {
+        let mut answer = self
+            .ask("SELECT VALUE event FROM ONLY $id", object! { id: named("redaction", target) })
+            .await?;
+        let id: Option<String> = answer.take(0)?;
+        let bad = |why: String| StoreError::Inconsistent {
+            table: "redaction",
+            row: target.to_string(),
+            why,
+        };
+        id.map(|id| parsed(&id, &bad)).transpose()
+    }
+
     /// The event that a device's earlier request with this transaction id made.
     ///
     /// # Errors

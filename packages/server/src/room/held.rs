@@ -99,6 +99,7 @@ impl Room {
         changed: &[Arc<matryx_repository::StoredEvent>],
     ) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        recent.lines.extend(lines);
         for event in changed {
             if let Some(line) = recent
                 .lines
@@ -108,7 +109,6 @@ impl Room {
                 *line = Arc::new(Line { event: Arc::clone(event), ..Line::clone(line) });
             }
         }
-        recent.lines.extend(lines);
         while recent.lines.len() > LINES {
             recent.lines.pop_front();
         }

@@ -84,6 +84,9 @@ impl Rooms {
         self.apply_redaction(pdu, work, rows).await?;
         let judged = self.settle_fork(pdu, before, state, work).await?;
         work.settle(judged, self.server_name(), rows);
+        if let Some(redaction) = self.early_redaction(pdu.event_id(), work).await? {
+            self.apply_redaction(&redaction, work, rows).await?;
+        }
         Ok(Received::Judged(fate))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use matryx_core::{event::Pdu, room::may_apply};
 use matryx_repository::{StoreError, StoredEvent};
-use ruma::events::TimelineEventType;
+use ruma::{EventId, events::TimelineEventType};
 
 use super::{
     Rooms, SendError,
@@ -14,7 +14,8 @@ use super::{
 
 impl Rooms {
     /// If the event is a redaction of something we hold and its sender may, replaces that by what is left of it: in the
-    /// store, since the stored text is what is served, and in the state if it stands there.
+    /// store, since the stored text is what is served, and in the state if it stands there. What we do not hold yet is
+    /// redacted when it comes.
     pub(super) async fn apply_redaction(
         &self,
         redaction: &Arc<Pdu>,
@@ -29,7 +30,11 @@ impl Rooms {
             Some(fresh) => Some(Arc::clone(fresh)),
             None => self.events().get(target).await?,
         };
-        let Some(target) = found else { return Ok(()) };
+        let Some(target) = found else {
+            work.early.insert(target.to_owned(), Arc::clone(redaction));
+            rows.early.push((target.to_owned(), redaction.event_id().clone()));
+            return Ok(());
+        };
         let may = target.pdu.room_id() == work.look.room_id
             && target.redacted_by.is_none()
             && work
@@ -57,6 +62,19 @@ impl Rooms {
         work.fresh.insert(event.pdu.event_id().clone(), Arc::clone(&event));
         rows.events.push(event);
         Ok(())
+    }
+
+    /// The redaction of an event that has come before the event itself.
+    pub(super) async fn early_redaction(
+        &self,
+        target: &EventId,
+        work: &Work,
+    ) -> Result<Option<Arc<Pdu>>, StoreError> {
+        if let Some(redaction) = work.early.get(target) {
+            return Ok(Some(Arc::clone(redaction)));
+        }
+        let Some(id) = self.database().early_redaction(target).await? else { return Ok(None) };
+        Ok(self.events().get(&id).await?.map(|event| Arc::clone(&event.pdu)))
     }
 }
 

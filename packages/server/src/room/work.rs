@@ -26,6 +26,8 @@ pub(super) struct Work {
     pub(super) fresh: HashMap<OwnedEventId, Arc<StoredEvent>>,
     /// The state before what has been received so far.
     pub(super) before: HashMap<OwnedEventId, StateMap>,
+    /// Redactions of what has not come yet, by their target.
+    pub(super) early: HashMap<OwnedEventId, Arc<Pdu>>,
     /// The requests that have been answered so far.
     pub(super) answered: HashMap<TransactionKey, OwnedEventId>,
 }
@@ -39,6 +41,7 @@ pub(super) struct Rows {
     pub(super) mine: Vec<Mine>,
     pub(super) transactions: Vec<(TransactionKey, String)>,
     pub(super) aliases: Vec<Alias>,
+    pub(super) early: Vec<(OwnedEventId, OwnedEventId)>,
 }
 
 /// An event that has been judged and is about to get a line.
@@ -61,6 +64,7 @@ impl Work {
             events: HashMap::new(),
             fresh: HashMap::new(),
             before: HashMap::new(),
+            early: HashMap::new(),
             answered: HashMap::new(),
         }
     }
@@ -156,13 +160,14 @@ impl Work {
 impl Rows {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { lines, events, forks, mine, transactions, aliases } = self;
+        let Self { lines, events, forks, mine, transactions, aliases, early } = self;
         lines.is_empty()
             && events.is_empty()
             && forks.is_empty()
             && mine.is_empty()
             && transactions.is_empty()
             && aliases.is_empty()
+            && early.is_empty()
     }
 
     /// The append that leads from where the room stood to where it looks now.
@@ -176,6 +181,7 @@ impl Rows {
             mine: self.mine,
             transactions: self.transactions,
             aliases: self.aliases,
+            early: self.early,
         }
     }
 }

@@ -277,3 +277,48 @@ fn what_the_law_forbids_is_rejected_or_soft_failed_and_seen_by_nobody() {
         assert_eq!(look.membership("@a:x".try_into().unwrap()), Membership::Banned);
     });
 }
+
+#[test]
+fn a_redaction_that_comes_first_waits_for_its_target() {
+    run(async {
+        for restarts in [false, true] {
+            let mut replicas = Replicas::new(2, &RoomVersionId::V12).await;
+            let there = replicas.worlds.remove(1);
+            let here = replicas.worlds.remove(0);
+            let room = &replicas.room;
+            let text = json!({"body": "secret"});
+            let said = there.say(room, CREATOR, "m.room.message", None, text).await.unwrap();
+            let target = said.events[0].clone();
+            let content = json!({"redacts": target});
+            let redacted =
+                there.say(room, CREATOR, "m.room.redaction", None, content).await.unwrap();
+            // The redaction, as if it had been said without the message in sight.
+            let stored = there.rooms.events().get(&redacted.events[0]).await.unwrap().unwrap();
+            let look = here.rooms.room(room).await.unwrap().unwrap().look();
+            let mut json: serde_json::Value = serde_json::from_str(stored.pdu.json()).unwrap();
+            json["prev_events"] = json!(look.prev_events().0);
+            let id = redacted.events[0].clone();
+            let redaction = Pdu::restore(id, room.clone(), &json.to_string(), false).unwrap();
+            let heard = here.rooms.receive(redaction).await.unwrap();
+            assert_eq!(heard, Received::Judged(Judgement::Accepted));
+
+            let mut message: serde_json::Value = serde_json::from_str(
+                there.rooms.events().get(&target).await.unwrap().unwrap().pdu.json(),
+            )
+            .unwrap();
+            message["content"] = json!({"body": "secret"});
+            let message =
+                Pdu::restore(target.clone(), room.clone(), &message.to_string(), false).unwrap();
+            let here = if restarts { here.restart().await } else { here };
+            let heard = here.rooms.receive(message).await.unwrap();
+            assert_eq!(heard, Received::Judged(Judgement::Accepted));
+            let here = if restarts { here.restart().await } else { here };
+            let kept = here.rooms.events().get(&target).await.unwrap().unwrap();
+            assert!(!kept.pdu.json().contains("secret"), "{}", kept.pdu.json());
+            assert_eq!(kept.redacted_by, Some(redacted.events[0].clone()));
+            let held = here.rooms.room(room).await.unwrap().unwrap();
+            let line = here.rooms.lines(&held, held.look().n, held.look().n).await.unwrap();
+            assert!(!line[0].event.pdu.json().contains("secret"));
+        }
+    });
+}
