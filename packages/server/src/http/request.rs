@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequest, RawPathParams},
 };
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
     auth_scheme::AuthScheme,
@@ -59,7 +59,9 @@ where
         let identity = R::Authentication::verify(app, credentials, &request).await?;
 
         let (parts, body) = request.into_parts();
-        object(&body)?;
+        if R::METHOD != Method::GET {
+            object(&body)?;
+        }
         let request = http::Request::from_parts(parts, body.as_ref());
         let request =
             R::try_from_http_request(request, &path).map_err(|error| unfit(error, &body))?;

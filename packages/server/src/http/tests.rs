@@ -8,16 +8,27 @@ use std::sync::{
 use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode};
 use matryx_core::event::SigningKey;
-use ruma::api::client::{
-    account::check_registration_token_validity as check_token, alias::get_alias, membership,
-    session::refresh_token, state,
+use ruma::{
+    MilliSecondsSinceUnixEpoch,
+    api::client::{
+        account::check_registration_token_validity as check_token, alias::get_alias, membership,
+        session::refresh_token, state,
+    },
+    uint,
 };
 use serde_json::Value;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 
 use super::{ApiError, BODY_LIMIT, Matrix, endpoint, layers};
-use crate::{app::App, clock::Clock, config::Config, files, lifecycle, random::Random};
+use crate::{
+    app::App,
+    clock::Clock,
+    config::Config,
+    files, lifecycle,
+    random::Random,
+    user::{NewAccount, NewDevice},
+};
 
 /// Runs a test on threads with as much stack as the binary's: the database wants it.
 fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
@@ -29,7 +40,14 @@ fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
             config.database.url = Some(format!("{}?sync=never", config.database_url()));
             let database = lifecycle::open(&config).await.unwrap();
             let key = SigningKey::parse(&files::signing_key(&Random::machine())).unwrap();
-            let app = App::open(config, Clock::machine(), key, database).await.unwrap();
+            let app = App::open(
+                config,
+                Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000_000))),
+                key,
+                database,
+            )
+            .await
+            .unwrap();
             test(app).await;
         });
     };
@@ -177,6 +195,42 @@ fn tokens_that_are_missing_or_unknown_are_refused_before_the_body_is_looked_at()
             assert_eq!(unknown.errcode(), (401, "M_UNKNOWN_TOKEN"));
             assert_ne!(unknown.json["soft_logout"], true);
         }
+    });
+}
+
+#[test]
+fn a_good_token_is_its_user_and_an_expired_one_a_soft_logout() {
+    with_app(async |app| {
+        let account = NewAccount { name: Some("alice".to_owned()), ..NewAccount::default() };
+        let device = NewDevice { refresh: true, ..NewDevice::default() };
+        let alice = app.users.register(account, Some(device)).await.unwrap().login.unwrap();
+        let body = r#"{"reason": "r", "extra": 1}"#;
+        let handler = {
+            let device_id = alice.device_id.clone();
+            move |app: App, matrix: Matrix<membership::join_room_by_id::v3::Request>| {
+                assert_eq!(matrix.identity.user_id, "@alice:localhost");
+                assert_eq!(matrix.identity.device_id.as_ref(), Some(&device_id));
+                assert_eq!(matrix.request.reason.as_deref(), Some("r"));
+                assert_eq!(matrix.body, body);
+                join(app, matrix)
+            }
+        };
+        let path = "/_matrix/client/v3/rooms/!r:x/join";
+        let query = format!("{path}?access_token={}", alice.access_token);
+        for (path, header) in [(path, Some(&alice.access_token)), (&query, None)] {
+            let mut request = request(Method::POST, path, body);
+            if let Some(token) = header {
+                let value = format!("Bearer {token}").parse().unwrap();
+                request.headers_mut().insert("authorization", value);
+            }
+            let answer = ask(&app, endpoint(handler.clone()), request).await;
+            assert_eq!((answer.errcode(), answer.sentence()), ((403, "M_FORBIDDEN"), "joined"));
+        }
+
+        app.clock.advance(alice.expires_in.unwrap());
+        let answer = ask(&app, endpoint(handler), request(Method::POST, &query, body)).await;
+        assert_eq!(answer.errcode(), (401, "M_UNKNOWN_TOKEN"));
+        assert_eq!(answer.json["soft_logout"], true);
     });
 }
 
