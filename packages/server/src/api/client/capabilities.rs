@@ -3,13 +3,9 @@
 //! What the server can and what the user may.
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3capabilities>
 
-use ruma::{
-    api::client::discovery::get_capabilities::v3::{
-        Capabilities, ChangePasswordCapability, GetLoginTokenCapability, ProfileFieldsCapability,
-        Request, Response, RoomVersionStability, RoomVersionsCapability,
-        ThirdPartyIdChangesCapability,
-    },
-    profile::ProfileFieldName,
+use ruma::api::client::discovery::get_capabilities::v3::{
+    Capabilities, ChangePasswordCapability, GetLoginTokenCapability, ProfileFieldsCapability,
+    Request, Response, RoomVersionStability, RoomVersionsCapability, ThirdPartyIdChangesCapability,
 };
 
 use crate::{
@@ -27,15 +23,8 @@ pub(super) async fn capabilities(app: App, _: Matrix<Request>) -> Result<Respons
     capabilities.room_versions = RoomVersionsCapability::new(default, available.collect());
     capabilities.change_password = ChangePasswordCapability::new(false);
     // The older m.set_displayname and m.set_avatar_url are true where they are not mentioned.
-    capabilities.profile_fields = Some(profile_fields());
+    capabilities.profile_fields = Some(ProfileFieldsCapability::new(true));
     capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
     capabilities.get_login_token = GetLoginTokenCapability::new(false);
     Ok(Response::new(capabilities))
-}
-
-/// Name and picture; fields of one's own are not built.
-fn profile_fields() -> ProfileFieldsCapability {
-    let mut fields = ProfileFieldsCapability::new(true);
-    fields.allowed = Some(vec![ProfileFieldName::DisplayName, ProfileFieldName::AvatarUrl]);
-    fields
 }
