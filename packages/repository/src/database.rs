@@ -139,6 +139,8 @@ impl Database {
     /// When the engine can't be shut down in order. What was committed is safe all the same.
     pub async fn close(self) -> Result<(), StoreError> {
         let done = self.datastore.shutdown().await;
+        // When the last handle goes, the engine shuts the store down once more, and complains that it is down already.
+        std::mem::forget(Arc::clone(&self.client));
         // Other clones of the handle may live on for a moment; the directory is free all the same.
         let unlocked = self.lock.unlock();
         done.map_err(|error| StoreError::Engine(error.to_string()))?;
