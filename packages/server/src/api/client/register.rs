@@ -108,11 +108,15 @@ pub(super) async fn validity(
 }
 
 /// Each of these alone is enough.
+///
+/// The token is followed by the dummy stage, as elsewhere: matrix-nio shows the token, expects to be asked for more, and
+/// reports a failure when it is not.
 fn flows(app: &App) -> Vec<AuthFlow> {
     let registration = &app.config.registration;
-    let open = registration.open.then_some(AuthType::Dummy);
-    let token = registration.token.is_some().then_some(AuthType::RegistrationToken);
-    open.into_iter().chain(token).map(|stage| AuthFlow::new(vec![stage])).collect()
+    let open = registration.open.then(|| vec![AuthType::Dummy]);
+    let token = registration.token.as_ref();
+    let token = token.map(|_| vec![AuthType::RegistrationToken, AuthType::Dummy]);
+    open.into_iter().chain(token).map(AuthFlow::new).collect()
 }
 
 fn closed() -> ApiError {
