@@ -289,6 +289,31 @@ impl Database {
             .collect()
     }
 
+    /// What became different in a room's current state over a stretch of its timeline, line by line, oldest first. The
+    /// range is exact, and no event is read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn changes(
+        &self,
+        room: &RoomId,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<Change>, StoreError> {
+        if from > to {
+            return Ok(Vec::new());
+        }
+        let at = |n: i64| vec![room.as_str().into_value(), n.into_value()];
+        let mut answer = self
+            .ask(
+                "SELECT VALUE changes FROM $range",
+                object! { range: between("line", at(from), at(to)) },
+            )
+            .await?;
+        let rows: Vec<Option<Vec<ChangeRow>>> = answer.take(0)?;
+        rows.into_iter().flatten().flatten().map(Change::try_from).collect()
+    }
+
     /// The position of one line.
     ///
     /// # Errors

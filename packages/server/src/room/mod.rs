@@ -5,6 +5,7 @@
 //! A job waits in its room's queue ([`lane`]), is worked through without waiting for anything but reads ([`work`]), goes to the
 //! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
 
+mod changes;
 mod client_event;
 mod committer;
 mod events;

@@ -40,6 +40,22 @@ impl Sight {
         self.membership.iter().any(|(_, membership)| *membership == Membership::Joined)
     }
 
+    /// Whether the user was joined at line `from` and has not ceased to be until line `to`.
+    #[must_use]
+    pub fn joined_throughout(&self, from: i64, to: i64) -> bool {
+        self.membership_at(from) == Membership::Joined
+            && self
+                .membership
+                .iter()
+                .filter(|(n, _)| (from + 1..=to).contains(n))
+                .all(|(_, membership)| *membership == Membership::Joined)
+    }
+
+    /// The lines of the user's own membership up to line `to`, oldest first, and what each made of them.
+    pub fn memberships(&self, to: i64) -> impl Iterator<Item = (i64, Membership)> {
+        self.membership.iter().copied().take_while(move |(n, _)| *n <= to)
+    }
+
     /// Whether the room showed its history to everybody once line `n` had been said.
     #[must_use]
     pub fn world_readable_at(&self, n: i64) -> bool {
@@ -222,5 +238,14 @@ mod tests {
         assert_eq!(sight.membership_at(20), Membership::Joined);
         assert_eq!(sight.membership_at(31), Membership::Left);
         assert!(sight.ever_joined());
+    }
+
+    #[test]
+    fn a_stay_ends_with_the_first_thing_that_is_no_join() {
+        let sight = sight(HistoryVisibility::Shared);
+        assert!(sight.joined_throughout(20, 29));
+        assert!(!sight.joined_throughout(19, 29));
+        assert!(!sight.joined_throughout(20, 30));
+        assert_eq!(sight.memberships(20).last(), Some((20, Membership::Joined)));
     }
 }

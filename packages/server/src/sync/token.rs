@@ -5,6 +5,7 @@
 use std::{fmt, str::FromStr};
 
 use matryx_core::refusal::{Refusal, RefusalKind};
+use matryx_repository::StoreError;
 
 use crate::room::{Room, Rooms, SendError};
 
@@ -56,6 +57,14 @@ pub async fn line_at(rooms: &Rooms, room: &Room, token: &str) -> Result<i64, Sen
         return Ok(n);
     }
     let StreamToken(pos) = token.parse()?;
+    Ok(line_up_to(rooms, room, pos).await?)
+}
+
+/// The last line of a room that was there at a position; 0 if there was none.
+///
+/// # Errors
+/// When the database fails; it is read only for a position that has passed out of the room's memory.
+pub async fn line_up_to(rooms: &Rooms, room: &Room, pos: u64) -> Result<i64, StoreError> {
     if let Some(look) = room.look_at(pos) {
         return Ok(look.n);
     }

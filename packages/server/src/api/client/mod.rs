@@ -11,6 +11,7 @@ mod profile;
 mod push_rules;
 mod register;
 mod rooms;
+mod sync;
 mod versions;
 mod well_known;
 
@@ -54,6 +55,8 @@ pub fn routes() -> Router<App> {
         endpoint(rooms::read::member_events),
         endpoint(rooms::read::joined),
         endpoint(rooms::read::event),
+        // What has happened
+        endpoint(sync::sync),
     ]
     .into_iter()
     .fold(Router::new(), Router::merge)

@@ -1,0 +1,113 @@
+//! `GET /_matrix/client/v3/sync`
+//!
+//! What has happened since the client asked last, or everything if it never has.
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, header};
+use ruma::{
+    UserId,
+    api::{
+        BytesBody, IncomingRequest, Metadata, OutgoingResponse,
+        client::{
+            filter::FilterDefinition,
+            sync::sync_events::v3::{self, Filter},
+        },
+        error::{DeserializationError, IntoHttpError},
+    },
+};
+
+use crate::{
+    app::App,
+    http::{ApiError, Matrix},
+    sync::{
+        token::StreamToken,
+        v3::{Answer, Question, StateForm, sync as answer},
+    },
+};
+
+/// ruma's request, and a parameter by the name that it had before it was stable, which clients still use.
+pub(super) struct Request {
+    sync: v3::Request,
+    use_state_after_unstable: bool,
+}
+
+/// An answer in its own shape.
+pub(super) struct Response(Answer);
+
+pub(super) async fn sync(app: App, request: Matrix<Request>) -> Result<Response, ApiError> {
+    let Matrix { request: Request { sync, use_state_after_unstable }, identity, .. } = request;
+    let since = sync.since.as_deref().map(StreamToken::from_str).transpose()?;
+    let question = Question {
+        filter: filter(&app, &identity.user_id, sync.filter).await?,
+        user: identity.user_id,
+        device: identity.device_id,
+        since: since.map(|StreamToken(pos)| pos),
+        timeout: sync.timeout.unwrap_or(Duration::ZERO),
+        full_state: sync.full_state,
+        form: match (sync.use_state_after, use_state_after_unstable) {
+            (true, _) => StateForm::After,
+            (false, true) => StateForm::AfterUnstable,
+            (false, false) => StateForm::Before,
+        },
+    };
+    Ok(Response(answer(&app, &question).await?))
+}
+
+/// The filter that a client names or spells out.
+async fn filter(
+    app: &App,
+    user: &UserId,
+    filter: Option<Filter>,
+) -> Result<Arc<FilterDefinition>, ApiError> {
+    match filter {
+        None => Ok(Arc::default()),
+        Some(Filter::FilterDefinition(filter)) => Ok(Arc::new(filter)),
+        // What begins like JSON is no id; here it could not be read as a filter.
+        Some(Filter::FilterId(text)) if text.trim_start().starts_with('{') => {
+            let why = serde_json::from_str::<FilterDefinition>(&text).err();
+            let why = why.map(|error| format!(": {error}")).unwrap_or_default();
+            Err(ApiError::bad_json(format!("The filter is not one{why}.")))
+        }
+        Some(Filter::FilterId(id)) => app.users.filter(user, &id).await?.ok_or_else(|| {
+            ApiError::invalid_param(format!("You have no filter with the id {id:?}."))
+        }),
+        Some(_) => Err(ApiError::invalid_param("The filter is neither an id nor a filter.")),
+    }
+}
+
+impl Metadata for Request {
+    const METHOD: Method = v3::Request::METHOD;
+    const RATE_LIMITED: bool = v3::Request::RATE_LIMITED;
+    type Authentication = <v3::Request as Metadata>::Authentication;
+    type PathBuilder = <v3::Request as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = v3::Request::PATH_BUILDER;
+}
+
+impl IncomingRequest for Request {
+    type EndpointError = <v3::Request as IncomingRequest>::EndpointError;
+    type OutgoingResponse = Response;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        let use_state_after_unstable = request.uri().query().is_some_and(|query| {
+            query.split('&').any(|pair| pair == "org.matrix.msc4222.use_state_after=true")
+        });
+        let sync = v3::Request::try_from_http_request_inner(request, path)?;
+        Ok(Self { sync, use_state_after_unstable })
+    }
+}
+
+impl OutgoingResponse for Response {
+    type Body = BytesBody;
+
+    fn try_into_http_response_inner(self) -> Result<http::Response<BytesBody>, IntoHttpError> {
+        let mut response = http::Response::new(BytesBody(serde_json::to_vec(&self.0)?));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        Ok(response)
+    }
+}

@@ -1,0 +1,78 @@
+//! The section of rooms that the user is in.
+
+use matryx_repository::{Mine, StoreError};
+
+use super::{
+    View,
+    answer::{JoinedRoom, Timeline},
+    state::{Stretch, before},
+};
+use crate::{
+    room::{Look, Room, Sight},
+    sync::token::line_up_to,
+};
+
+impl View<'_> {
+    /// A room that the user is in; `None` if there is nothing to say of it.
+    pub(super) async fn joined(
+        &self,
+        room: &Room,
+        look: &Look,
+        mine: &Mine,
+    ) -> Result<Option<JoinedRoom>, StoreError> {
+        let (known, sight) = self.known(room, look, mine).await?;
+        let span = known.unwrap_or(0)..look.n;
+        let tail = self.tail(room, span, self.limit(), &sight).await?;
+        let begin = before(&look.state, &tail);
+        let changes = match known {
+            Some(known) if !self.question.full_state => {
+                Some(self.changes(room, known, look.n, &look.state, &begin, &tail).await?)
+            }
+            _ => None,
+        };
+        let stretch = Stretch::new(&look.state, begin, &tail.shown, changes);
+        let summary = if stretch.members_changed() || stretch.name_changed() {
+            Some(self.summary(look).await?)
+        } else {
+            None
+        };
+        let heroes = summary.as_ref().and_then(|summary| summary.heroes.as_deref());
+        let state = self.state(&stretch, &look.rules, &room.id, heroes.unwrap_or_default()).await?;
+        let shown = tail.shown.iter().map(|line| &*line.event);
+        let events = self.write(shown, &look.rules, Some(&sight)).await?;
+        // Who comes in sees the end of a timeline that they do not know.
+        let limited = tail.limited || (known.is_none() && self.since.is_some());
+        let nothing = events.is_empty() && !limited && state.is_empty() && summary.is_none();
+        if nothing && !self.is_whole() {
+            return Ok(None);
+        }
+        let timeline = Timeline::new(events, limited, tail.start);
+        Ok(Some(JoinedRoom { summary, state, timeline }))
+    }
+
+    /// The line up to which the client knows the room: none, unless the user has been in it since then. And what the user
+    /// sees of it from there on.
+    async fn known(
+        &self,
+        room: &Room,
+        look: &Look,
+        mine: &Mine,
+    ) -> Result<(Option<i64>, Sight), StoreError> {
+        let joined = || Sight::joined_since(mine.user.clone(), mine.n);
+        let Some(since) = self.since else {
+            // Most timelines end long after the user's joining: nothing needs to be read to know that they see it.
+            let sight = if look.n - self.reach() >= mine.n {
+                joined()
+            } else {
+                self.rooms.sight(room, &mine.user).await?
+            };
+            return Ok((None, sight));
+        };
+        let line = line_up_to(self.rooms, room, since).await?;
+        if mine.pos <= since {
+            return Ok((Some(line), joined()));
+        }
+        let sight = self.rooms.sight(room, &mine.user).await?;
+        Ok((sight.joined_throughout(line, look.n).then_some(line), sight))
+    }
+}

@@ -1,0 +1,123 @@
+//! The section of rooms that the user has left, or was put out of.
+
+use std::sync::Arc;
+
+use matryx_core::{
+    membership::Membership,
+    room::{Change, StateEntry, StateKey, StateMap},
+};
+use matryx_repository::{Line, Mine, StoreError};
+
+use super::{
+    View,
+    answer::{LeftRoom, Timeline},
+    state::{Stretch, before},
+    timeline::Tail,
+};
+use crate::{
+    room::{Room, Sight},
+    sync::{filter::EventFilter, token::line_up_to},
+};
+
+/// What a user has been through in a room that they are no longer in.
+struct Past {
+    sight: Sight,
+    /// The line with which they ceased to be in it, if the client does not know that yet.
+    parted: Option<i64>,
+    /// The line up to which the client knows it as a room that they are in, if they were in it from there to `parted`.
+    known: Option<i64>,
+    /// The lines after that which are about them: invited anew and refused, banned.
+    later: Vec<i64>,
+}
+
+impl View<'_> {
+    /// A room that the user is no longer in, up to the event that says so and no further.
+    pub(super) async fn left(&self, room: &Room, mine: &Mine) -> Result<LeftRoom, StoreError> {
+        let past = self.past(room, mine).await?;
+        let (later, cut) = self.later(room, &past).await?;
+        let mut tail = match past.parted {
+            Some(end) => {
+                let limit = self.limit() - later.len();
+                self.tail(room, past.known.unwrap_or(0)..end, limit, &past.sight).await?
+            }
+            None => Tail::none(later.first().map_or(mine.n, |line| line.n - 1)),
+        };
+        let own = StateKey::member(&mine.user);
+        let mut end = match past.parted {
+            Some(n) => self.rooms.state_at(&room.id, n).await?,
+            None => StateMap::new(),
+        };
+        let begin = before(&end, &tail);
+        let mut changes = match (past.parted, past.known) {
+            (Some(n), Some(known)) if !self.question.full_state => {
+                Some(self.changes(room, known, n, &end, &begin, &tail).await?)
+            }
+            _ => None,
+        };
+        if past.parted != Some(mine.n) {
+            // What became of them later stands on top of what the room was when they left it.
+            let entry =
+                StateEntry { event_id: mine.event.clone(), membership: Some(mine.membership) };
+            end.insert(own.clone(), entry.clone());
+            let old = begin.get(&own).cloned();
+            changes.iter_mut().for_each(|changes| {
+                let (key, new, old) = (own.clone(), Some(entry.clone()), old.clone());
+                changes.push(Change { key, new, old });
+            });
+        }
+        tail.shown.extend(later);
+        let rules = Arc::clone(&room.look().rules);
+        let stretch = Stretch::new(&end, begin, &tail.shown, changes);
+        let state = self.state(&stretch, &rules, &room.id, &[]).await?;
+        let shown = tail.shown.iter().map(|line| &*line.event);
+        let events = self.write(shown, &rules, Some(&past.sight)).await?;
+        // A client that did not know the room, or not as one that they are in, sees the end of its timeline.
+        let unknown = self.since.is_some() && past.parted.is_some() && past.known.is_none();
+        let timeline = Timeline::new(events, tail.limited || cut || unknown, tail.start);
+        Ok(LeftRoom { state, timeline })
+    }
+
+    async fn past(&self, room: &Room, mine: &Mine) -> Result<Past, StoreError> {
+        let sight = self.rooms.sight(room, &mine.user).await?;
+        let since = match self.since {
+            Some(since) => line_up_to(self.rooms, room, since).await?,
+            None => 0,
+        };
+        let path: Vec<(i64, Membership)> = sight.memberships(mine.n).collect();
+        let parted = path
+            .windows(2)
+            .rev()
+            .find(|pair| pair[0].1 == Membership::Joined && pair[1].1 != Membership::Joined)
+            .map(|pair| pair[1].0)
+            .filter(|n| *n > since);
+        let known = parted
+            .filter(|n| self.since.is_some() && sight.joined_throughout(since, n - 1))
+            .map(|_| since);
+        let after = parted.unwrap_or(since);
+        let later = path.into_iter().map(|(n, _)| n).filter(|n| *n > after).collect();
+        Ok(Past { sight, parted, known, later })
+    }
+
+    /// What happened to the user after they had ceased to be in the room, oldest first: as much of it as the timeline
+    /// takes. And whether that is not all.
+    async fn later(&self, room: &Room, past: &Past) -> Result<(Vec<Arc<Line>>, bool), StoreError> {
+        let filter = EventFilter(&self.question.filter.room.timeline);
+        let mut lines = Vec::new();
+        if !filter.room(&room.id) {
+            return Ok((lines, false));
+        }
+        for n in past.later.iter().rev() {
+            let line = self.rooms.lines(room, *n, *n).await?;
+            let wanted = line.into_iter().filter(|line| filter.event(&line.event.pdu));
+            for line in wanted {
+                if lines.len() == self.limit() {
+                    lines.reverse();
+                    return Ok((lines, true));
+                }
+                lines.push(line);
+            }
+        }
+        lines.reverse();
+        Ok((lines, false))
+    }
+}

@@ -1,0 +1,74 @@
+//! The newest lines of a stretch that a client is to see.
+
+use std::{ops::Range, sync::Arc};
+
+use matryx_repository::{Line, StoreError};
+
+use crate::room::{Room, Rooms};
+
+/// How many lines are looked at for a filter that passes over many, before the timeline is cut.
+const PATIENCE: i64 = 500;
+
+/// How many lines are read at a time once the first ones were not enough.
+const STEP: i64 = 100;
+
+/// The newest lines of a stretch.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// What is shown, oldest first.
+    pub(super) shown: Vec<Arc<Line>>,
+    /// Everything that was looked at, newest first: all lines behind `start`.
+    pub(super) passed: Vec<Arc<Line>>,
+    /// The line behind which the timeline begins.
+    pub(super) start: i64,
+    /// Whether something before that would be shown too.
+    pub(super) limited: bool,
+}
+
+/// How far back [`read`] may look from the newest line.
+pub(super) fn reach(limit: usize, selective: bool) -> i64 {
+    let needed = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    if selective { needed.max(PATIENCE) } else { needed }
+}
+
+/// Reads the lines behind `span.start` up to `span.end`, the newest first, until `limit` of them fit and one more is
+/// known, or `reach` lines have been looked at.
+pub(super) async fn read(
+    rooms: &Rooms,
+    room: &Room,
+    span: Range<i64>,
+    limit: usize,
+    reach: i64,
+    fits: impl Fn(&Line) -> bool,
+) -> Result<Tail, StoreError> {
+    let mut tail = Tail { shown: Vec::new(), passed: Vec::new(), start: span.end, limited: false };
+    let floor = span.start.max(span.end.saturating_sub(reach));
+    let mut step = i64::try_from(limit).unwrap_or(STEP).saturating_add(1);
+    while tail.start > floor {
+        let from = floor.max(tail.start - step);
+        for line in rooms.lines(room, from + 1, tail.start).await?.into_iter().rev() {
+            if fits(&line) {
+                if tail.shown.len() == limit {
+                    tail.limited = true;
+                    tail.start = line.n;
+                    tail.shown.reverse();
+                    return Ok(tail);
+                }
+                tail.shown.push(Arc::clone(&line));
+            }
+            tail.passed.push(line);
+        }
+        tail.start = from;
+        step = STEP;
+    }
+    tail.limited = floor > span.start;
+    tail.shown.reverse();
+    Ok(tail)
+}
+
+impl Tail {
+    /// A timeline of a room whose events the client does not want.
+    pub(super) fn none(end: i64) -> Self {
+        Self { shown: Vec::new(), passed: Vec::new(), start: end, limited: false }
+    }
+}
