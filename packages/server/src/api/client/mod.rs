@@ -49,6 +49,7 @@ pub fn routes() -> Router<App> {
         endpoint(push_rules::actions),
         endpoint(push_rules::enabled),
         // Reading rooms
+        endpoint(rooms::messages::messages),
         endpoint(rooms::read::joined_rooms),
         endpoint(rooms::read::state),
         endpoint(rooms::read::state_event),
