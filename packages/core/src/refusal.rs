@@ -39,6 +39,8 @@ pub enum RefusalKind {
     InvalidRoomState,
     /// The alias that a room should get is taken.
     RoomInUse,
+    /// An alias does not lead where it should.
+    BadAlias,
     /// A bad request without a code of its own.
     Unknown,
 }

@@ -134,6 +134,7 @@ impl From<Refusal> for ApiError {
             }
             RefusalKind::InvalidRoomState => (StatusCode::BAD_REQUEST, ErrorKind::InvalidRoomState),
             RefusalKind::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),
+            RefusalKind::BadAlias => (StatusCode::BAD_REQUEST, ErrorKind::BadAlias),
             RefusalKind::Unknown => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
         };
         Self::new(status, kind, refusal.sentence)

@@ -5,18 +5,22 @@
 //! A job waits in its room's queue ([`lane`]), is worked through without waiting for anything but reads ([`work`]), goes to the
 //! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
 
+mod canonical_alias;
 mod changes;
 mod client_event;
 mod committer;
+mod create;
 mod events;
 mod held;
 mod intent;
 mod lane;
 mod look;
+mod power_levels;
 mod reading;
 mod receive;
 mod redact;
 mod rooms;
+mod say;
 mod stream;
 mod stripped;
 mod visibility;
@@ -24,6 +28,7 @@ mod work;
 
 pub use client_event::Viewer;
 pub use committer::{Tally, Totals};
+pub use create::{InitialState, NewRoom, Preset, create};
 pub use events::Events;
 pub use held::Room;
 pub use intent::{Changes, Decide, Desk, Done, Intent, Proposal, Said, SendError};
@@ -31,6 +36,7 @@ pub use look::{Law, Look, TipState};
 pub use reading::{Reading, members};
 pub use receive::Received;
 pub use rooms::Rooms;
+pub use say::Saying;
 pub use stream::{Standing, Standings, Stream};
 pub use visibility::Sight;
 

@@ -3,16 +3,52 @@
 
 use std::sync::Arc;
 
-use matryx_core::{event::Pdu, room::may_apply};
-use matryx_repository::{StoreError, StoredEvent};
-use ruma::{EventId, events::TimelineEventType};
+use matryx_core::{
+    event::{Draft, Pdu},
+    refusal::{Refusal, RefusalKind},
+    room::{may_apply, may_redact},
+};
+use matryx_repository::{StoreError, StoredEvent, TransactionKey};
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedUserId, RoomId, events::TimelineEventType,
+};
 
 use super::{
-    Rooms, SendError,
+    Desk, Intent, Proposal, Rooms, SendError,
+    say::{may_send, may_speak},
     work::{Rows, Work},
 };
 
+/// Somebody's wish to redact an event.
+struct Redaction {
+    sender: OwnedUserId,
+    /// The event; none if the room has no such event.
+    target: Option<Arc<StoredEvent>>,
+    content: CanonicalJsonObject,
+}
+
 impl Rooms {
+    /// Redacts an event for one of our users: their own, or with the room's level for it another's.
+    ///
+    /// # Errors
+    /// The rule that forbids it, or why the server could not.
+    pub async fn redact(
+        &self,
+        room: &RoomId,
+        sender: OwnedUserId,
+        target: &EventId,
+        content: CanonicalJsonObject,
+        transaction: Option<TransactionKey>,
+    ) -> Result<OwnedEventId, SendError> {
+        let target = self.events().get(target).await?;
+        // What has no line is known here and shown to nobody.
+        let target = target.filter(|event| event.pdu.room_id() == room && event.n.is_some());
+        let redaction = Redaction { sender, target, content };
+        let intent = Intent::new(Vec::new(), move |desk| redaction.propose(desk));
+        let done = self.send(room, intent.once(transaction)).await?;
+        done.events.into_iter().next().ok_or(SendError::Panicked)
+    }
+
     /// If the event is a redaction of something we hold and its sender may, replaces that by what is left of it: in the
     /// store, since the stored text is what is served, and in the state if it stands there. What we do not hold yet is
     /// redacted when it comes.
@@ -75,6 +111,24 @@ impl Rooms {
         }
         let Some(id) = self.database().early_redaction(target).await? else { return Ok(None) };
         Ok(self.events().get(&id).await?.map(|event| Arc::clone(&event.pdu)))
+    }
+}
+
+impl Redaction {
+    fn propose(&self, desk: &Desk<'_>) -> Result<Proposal, Refusal> {
+        let powers = may_speak(desk, &self.sender)?;
+        may_send(powers, &self.sender, &TimelineEventType::RoomRedaction, false)?;
+        let target = self.target.as_ref().ok_or_else(|| {
+            Refusal::new(RefusalKind::NotFound, "There is no such event in this room.")
+        })?;
+        may_redact(&self.sender, &target.pdu, powers)?;
+        Ok(Proposal::say(Draft {
+            sender: self.sender.clone(),
+            kind: TimelineEventType::RoomRedaction,
+            state_key: None,
+            content: self.content.clone(),
+            redacts: Some(target.pdu.event_id().clone()),
+        }))
     }
 }
 

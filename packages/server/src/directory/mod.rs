@@ -1,0 +1,135 @@
+//! Room aliases of this server.
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
+
+use matryx_core::{
+    membership::Membership,
+    refusal::{Refusal, RefusalKind},
+    room::Power,
+};
+use matryx_repository::Alias;
+use ruma::{
+    OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, ServerName, UserId,
+    events::TimelineEventType,
+};
+
+use crate::{app::App, room::SendError};
+
+/// The room that an id or an alias means. An id is believed: whether there is such a room shows where it is used.
+///
+/// # Errors
+/// When the alias leads nowhere that this server knows, or the database fails.
+pub async fn resolve(app: &App, name: &RoomOrAliasId) -> Result<OwnedRoomId, SendError> {
+    match <&RoomId>::try_from(name) {
+        Ok(room) => Ok(room.to_owned()),
+        Err(alias) => Ok(find(app, alias).await?.room),
+    }
+}
+
+/// An alias.
+///
+/// # Errors
+/// When there is none, or the database fails.
+pub async fn find(app: &App, alias: &RoomAliasId) -> Result<Alias, SendError> {
+    if let Some(found) = app.database.alias(alias).await? {
+        return Ok(found);
+    }
+    let sentence = if alias.server_name() == app.server_name {
+        format!("There is no alias {alias}.")
+    } else {
+        format!(
+            "This server does not ask other servers yet: where {alias} leads is not known here."
+        )
+    };
+    Err(Refusal::new(RefusalKind::NotFound, sentence).into())
+}
+
+/// The alias of this server with this local part.
+///
+/// # Errors
+/// When there cannot be such an alias.
+pub fn alias_of(localpart: &str, server: &ServerName) -> Result<OwnedRoomAliasId, Refusal> {
+    let bad = |why: &str| {
+        let sentence = format!("{localpart:?} cannot be an alias: {why}.");
+        Refusal::new(RefusalKind::InvalidParam, sentence)
+    };
+    if localpart.is_empty() {
+        return Err(bad("it is empty"));
+    }
+    if localpart.chars().any(|c| c == ':' || c.is_whitespace() || c.is_control()) {
+        return Err(bad("it has a colon, a space or a control character"));
+    }
+    let alias = format!("#{localpart}:{server}");
+    OwnedRoomAliasId::try_from(alias).map_err(|error| bad(&error.to_string()))
+}
+
+/// Lets an alias lead to a room that its maker is in. False if it leads somewhere already.
+///
+/// # Errors
+/// When the alias is not this server's to give or the user is not in the room; when the database fails.
+pub async fn add(
+    app: &App,
+    user: &UserId,
+    alias: &RoomAliasId,
+    room: &RoomId,
+) -> Result<bool, SendError> {
+    if alias.server_name() != app.server_name {
+        let sentence = format!("Aliases on this server end with :{}.", app.server_name);
+        return Err(Refusal::new(RefusalKind::InvalidParam, sentence).into());
+    }
+    let alias = alias_of(alias.alias(), &app.server_name)?;
+    let look = app.rooms.room(room).await?.ok_or(SendError::UnknownRoom)?.look();
+    if look.membership(user) != Membership::Joined {
+        let sentence = "Only those who are in a room can give it an alias.";
+        return Err(Refusal::forbidden(sentence).into());
+    }
+    let alias = Alias { alias, room: room.to_owned(), creator: user.to_owned() };
+    Ok(app.database.add_alias(&alias).await?)
+}
+
+/// Removes an alias: its maker may, and who may set the room's canonical alias.
+///
+/// # Errors
+/// When there is no such alias or the user may not remove it; when the database fails.
+pub async fn remove(app: &App, user: &UserId, alias: &RoomAliasId) -> Result<(), SendError> {
+    let alias = find(app, alias).await?;
+    if alias.creator != user {
+        may_remove(app, user, &alias).await?;
+    }
+    Ok(app.database.remove_alias(&alias).await?)
+}
+
+async fn may_remove(app: &App, user: &UserId, alias: &Alias) -> Result<(), SendError> {
+    let look = app.rooms.room(&alias.room).await?.ok_or(SendError::UnknownRoom)?.look();
+    let powers = look.law.powers.as_ref().filter(|_| look.membership(user) == Membership::Joined);
+    let Some(powers) = powers else {
+        let sentence = "Another user made this alias, and you are not in its room.";
+        return Err(Refusal::forbidden(sentence).into());
+    };
+    let needed = powers.to_send(&TimelineEventType::RoomCanonicalAlias, true);
+    let held = powers.of(user);
+    if held >= Power::Level(needed) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden(format!(
+        "Another user made this alias. To remove it, this room asks for the power level of `m.room.canonical_alias` ({needed}); you have {held}."
+    ))
+    .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::server_name;
+
+    use super::*;
+
+    #[test]
+    fn an_alias_is_made_of_letters_that_can_be_said() {
+        let server = server_name!("x");
+        assert_eq!(alias_of("the-room.ü", server).unwrap().as_str(), "#the-room.ü:x");
+        let long = "x".repeat(256);
+        for bad in ["", "a b", "#a:x", "nul\0", "tab\t", long.as_str()] {
+            let refusal = alias_of(bad, server).unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::InvalidParam, "{bad:?}: {refusal}");
+        }
+    }
+}

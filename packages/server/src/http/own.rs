@@ -1,0 +1,47 @@
+//! Requests that ruma knows and whose body we read ourselves: where its type would refuse with another error than the
+//! specification's, or in words that help nobody.
+
+use std::marker::PhantomData;
+
+use http::{Method, Request};
+use ruma::api::{IncomingRequest, Metadata, error::DeserializationError};
+use serde::de::{
+    DeserializeOwned,
+    value::{Error, SeqDeserializer},
+};
+
+/// A request with the paths and the answer of `R`, the path's variables as `P`, and the body as `B`.
+pub struct Own<R, P, B> {
+    /// The variables of the path.
+    pub path: P,
+    /// The body.
+    pub body: B,
+    known: PhantomData<fn() -> R>,
+}
+
+/// A path without variables.
+pub type NoPath = [String; 0];
+
+impl<R: Metadata, P, B> Metadata for Own<R, P, B> {
+    const METHOD: Method = R::METHOD;
+    const RATE_LIMITED: bool = R::RATE_LIMITED;
+    type Authentication = R::Authentication;
+    type PathBuilder = R::PathBuilder;
+    const PATH_BUILDER: R::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest, P: DeserializeOwned, B: DeserializeOwned> IncomingRequest
+    for Own<R, P, B>
+{
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(
+        request: Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        let path = P::deserialize(SeqDeserializer::<_, Error>::new(path.iter().copied()))?;
+        let body = serde_json::from_slice(request.body())?;
+        Ok(Self { path, body, known: PhantomData })
+    }
+}

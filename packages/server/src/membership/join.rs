@@ -1,0 +1,94 @@
+//! Joining: also how an invite is accepted, and the conditions of restricted rooms.
+//! <https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms>
+
+use matryx_core::{
+    event::Pdu,
+    membership::{Action, JoinRule, Membership},
+    refusal::{Refusal, RefusalKind},
+    room::Power,
+};
+use ruma::{CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::change::{Facts, Verb, change, powers};
+use crate::{
+    app::App,
+    room::{Desk, SendError},
+};
+
+/// Joins a room. `content` has what else the member event is to say.
+///
+/// # Errors
+/// The rule that forbids it, or why the server could not.
+pub async fn join(
+    app: &App,
+    room: &RoomId,
+    user: &UserId,
+    content: CanonicalJsonObject,
+) -> Result<OwnedEventId, SendError> {
+    change(app, room, Verb::Plain(Action::Join), user, user, content).await
+}
+
+/// Who vouches for a join by one of the rule's conditions: a user of ours who is in the room and may invite.
+///
+/// All rooms that a user of ours is in are known here, so that what cannot be seen does not hold.
+pub(super) fn authoriser(desk: &Desk<'_>, facts: &Facts) -> Result<OwnedUserId, Refusal> {
+    let rooms = desk.look.law.join_rules.as_deref().map(conditions).unwrap_or_default();
+    let is_in = |room: &OwnedRoomId| {
+        facts.rooms.get(room).is_some_and(|mine| mine.membership == Membership::Joined)
+    };
+    if !rooms.iter().any(is_in) {
+        return Err(Refusal::forbidden(no_condition(desk, &rooms)));
+    }
+    let powers = powers(desk)?;
+    let needed = Power::Level(powers.invite());
+    desk.look
+        .users(Membership::Joined)
+        .find(|user| user.server_name() == facts.server && powers.of(user) >= needed)
+        .ok_or_else(|| nobody_vouches(powers.invite(), facts))
+}
+
+/// The rooms whose members may join. What is malformed, or of a kind that nobody knows yet, is no condition.
+fn conditions(join_rules: &Pdu) -> Vec<OwnedRoomId> {
+    #[derive(Deserialize)]
+    struct Content {
+        allow: Vec<Value>,
+    }
+    #[derive(Deserialize)]
+    #[serde(tag = "type")]
+    enum Condition {
+        #[serde(rename = "m.room_membership")]
+        Membership { room_id: OwnedRoomId },
+    }
+    let Ok(content) = join_rules.content_as::<Content>() else { return Vec::new() };
+    content
+        .allow
+        .into_iter()
+        .filter_map(|condition| serde_json::from_value(condition).ok())
+        .map(|Condition::Membership { room_id }| room_id)
+        .collect()
+}
+
+fn no_condition(desk: &Desk<'_>, rooms: &[OwnedRoomId]) -> String {
+    let knock = match desk.look.join_rule() {
+        JoinRule::KnockRestricted => " You can knock to ask for an invite.",
+        _ => "",
+    };
+    let whom = match rooms {
+        [] => "the invited".to_owned(),
+        [room] => format!("the invited and the members of {room}"),
+        rooms => format!("the invited and the members of {} other rooms", rooms.len()),
+    };
+    format!("This room can only be joined by {whom}, and you are not among them.{knock}")
+}
+
+fn nobody_vouches(needed: i64, facts: &Facts) -> Refusal {
+    Refusal::new(
+        RefusalKind::UnableToGrantJoin,
+        format!(
+            "You are in one of the rooms whose members may join, but no user of {} in this room has the power level to invite ({needed}), which it takes to let you in.",
+            facts.server
+        ),
+    )
+}

@@ -1,0 +1,30 @@
+//! Memberships: seven verbs, and forgetting.
+//!
+//! Every verb has the same stem ([`change`]): facts from elsewhere are loaded, then the table of `matryx-core` decides inside
+//! the room's lane, by how the room looks there and then. All of them succeed only when the event is durable and visible.
+//!
+//! Users and rooms of other servers are reached by federation, which is not built: such a room is not known here, and
+//! only users of this server can be invited.
+
+mod change;
+mod content;
+mod invite;
+mod join;
+mod knock;
+mod leave;
+mod moderation;
+mod profile;
+
+pub use self::{
+    change::put,
+    invite::invite,
+    join::join,
+    knock::knock,
+    leave::{forget, leave},
+    moderation::{ban, kick, unban},
+    profile::rewrite,
+};
+pub(crate) use self::{
+    content::{invitation, joined},
+    profile::of as profile_of,
+};

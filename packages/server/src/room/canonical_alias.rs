@@ -1,0 +1,75 @@
+//! The aliases that a room calls its own must lead to it.
+//! <https://spec.matrix.org/v1.19/client-server-api/#mroomcanonical_alias>
+
+use matryx_core::{
+    event::Pdu,
+    refusal::{Refusal, RefusalKind},
+};
+use matryx_repository::Database;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue as Value, OwnedRoomAliasId, OwnedRoomId, RoomAliasId,
+    RoomId,
+};
+
+use super::SendError;
+
+/// An alias and the room that it leads to, as far as this server knows.
+pub(super) type Lead = (OwnedRoomAliasId, Option<OwnedRoomId>);
+
+/// The aliases of a content, each with where it leads.
+pub(super) async fn where_they_lead(
+    database: &Database,
+    content: &CanonicalJsonObject,
+) -> Result<Vec<Lead>, SendError> {
+    let mut leads = Vec::new();
+    for alias in named(content)? {
+        let room = database.alias(&alias).await?.map(|found| found.room);
+        leads.push((alias, room));
+    }
+    Ok(leads)
+}
+
+/// Checks that the aliases that are new lead here. One that stands already may have been removed since.
+pub(super) fn check(leads: &[Lead], standing: Option<&Pdu>, room: &RoomId) -> Result<(), Refusal> {
+    let stand = standing
+        .and_then(|event| event.content_as().ok())
+        .and_then(|content| named(&content).ok())
+        .unwrap_or_default();
+    let astray =
+        leads.iter().find(|(alias, to)| to.as_deref() != Some(room) && !stand.contains(alias));
+    match astray {
+        None => Ok(()),
+        Some((alias, Some(_))) => Err(bad_alias(format!("The alias {alias} is another room's."))),
+        Some((alias, None)) => {
+            Err(bad_alias(format!("The alias {alias} leads to no room that this server knows.")))
+        }
+    }
+}
+
+fn named(content: &CanonicalJsonObject) -> Result<Vec<OwnedRoomAliasId>, Refusal> {
+    let one = match content.get("alias") {
+        None | Some(Value::Null) => None,
+        // Some clients take the alias away like this.
+        Some(Value::String(none)) if none.is_empty() => None,
+        Some(value) => Some(parsed(value)?),
+    };
+    let others = match content.get("alt_aliases") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(aliases)) => aliases.iter().map(parsed).collect::<Result<_, _>>()?,
+        Some(_) => return Err(invalid("`alt_aliases` must be a list of aliases.".to_owned())),
+    };
+    Ok(one.into_iter().chain(others).collect())
+}
+
+fn parsed(value: &Value) -> Result<OwnedRoomAliasId, Refusal> {
+    let text = value.as_str().unwrap_or_default();
+    RoomAliasId::parse(text).map_err(|error| invalid(format!("{text:?} is no alias: {error}.")))
+}
+
+fn invalid(sentence: String) -> Refusal {
+    Refusal::new(RefusalKind::InvalidParam, sentence)
+}
+
+fn bad_alias(sentence: String) -> Refusal {
+    Refusal::new(RefusalKind::BadAlias, sentence)
+}

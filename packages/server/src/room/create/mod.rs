@@ -1,0 +1,237 @@
+//! Creating a room: everything that is said at first, in the specification's order, as one append.
+//! <https://spec.matrix.org/v1.19/client-server-api/#creation>
+
+mod creation;
+mod first;
+mod levels;
+
+use std::collections::BTreeMap;
+
+use matryx_core::{
+    event::{Draft, Pdu, Place, seal},
+    refusal::{Refusal, RefusalKind},
+};
+use matryx_repository::{Alias, StoreError};
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId, OwnedUserId,
+    RoomAliasId, RoomId, RoomVersionId, UInt, UserId, events::TimelineEventType,
+    room_version_rules::RoomVersionRules,
+};
+use serde::Deserialize;
+
+use super::{Changes, Intent, Proposal, Said, SendError};
+use crate::{app::App, membership};
+
+/// What somebody wants of a new room.
+#[derive(Clone, Debug)]
+pub struct NewRoom {
+    /// The room version.
+    pub version: RoomVersionId,
+    /// What the create event says besides what the server says in it.
+    pub creation_content: CanonicalJsonObject,
+    /// Who may join and read.
+    pub preset: Preset,
+    /// State of the creator's own choice. It goes before the preset.
+    pub initial_state: Vec<InitialState>,
+    /// What of the power levels is to be otherwise.
+    pub levels: CanonicalJsonObject,
+    /// The room's name.
+    pub name: Option<String>,
+    /// The room's topic.
+    pub topic: Option<String>,
+    /// An alias of this server.
+    pub alias: Option<OwnedRoomAliasId>,
+    /// Who is invited.
+    pub invite: Vec<OwnedUserId>,
+    /// Whether the invites say that this is a conversation with the invited alone.
+    pub is_direct: bool,
+}
+
+/// Who may join and read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Preset {
+    /// The invited.
+    #[serde(rename = "private_chat")]
+    Private,
+    /// The invited, who have as much power as the creator.
+    #[serde(rename = "trusted_private_chat")]
+    TrustedPrivate,
+    /// Everybody.
+    #[serde(rename = "public_chat")]
+    Public,
+}
+
+/// A piece of state of the creator's own choice.
+#[derive(Clone, Debug)]
+pub struct InitialState {
+    /// The event type.
+    pub kind: TimelineEventType,
+    /// The state key.
+    pub state_key: String,
+    /// The content.
+    pub content: CanonicalJsonObject,
+}
+
+/// The profiles of those who are in the first events.
+type Profiles = BTreeMap<OwnedUserId, CanonicalJsonObject>;
+
+const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// How many rooms with the same create event somebody may make in the same millisecond.
+const AT_ONCE: u32 = 10_000;
+
+/// What a new room begins with, beside its create event.
+struct First {
+    events: Vec<Draft>,
+    alias: Option<OwnedRoomAliasId>,
+    creator: OwnedUserId,
+}
+
+/// Creates a room.
+///
+/// # Errors
+/// What is wrong with what is wanted, or why the server could not. There is no room then.
+pub async fn create(
+    app: &App,
+    creator: &UserId,
+    wanted: NewRoom,
+) -> Result<OwnedRoomId, SendError> {
+    let rules = wanted.version.rules().ok_or_else(|| unsupported(&wanted.version))?;
+    check_reachable(app, &wanted.invite)?;
+    let create = creation::event(creator, &wanted, &rules)?;
+    let profiles = profiles(app, creator, &wanted).await?;
+    let first = First {
+        events: first::events(creator, &wanted, &rules, &create, &profiles)?,
+        alias: wanted.alias.clone(),
+        creator: creator.to_owned(),
+    };
+    check_alias(app, first.alias.as_deref()).await?;
+    let room = if rules.authorization.room_create_event_id_as_room_id {
+        named_by_its_event(app, &wanted.version, &rules, create, &first).await
+    } else {
+        named_at_random(app, &wanted.version, create, &first).await
+    };
+    match room {
+        Ok(room) => Ok(room),
+        Err(SendError::Refused(refusal)) => Err(contradiction(refusal).into()),
+        Err(error) => {
+            // Another room may have taken the alias in the meantime: its row is what cannot be written twice.
+            check_alias(app, first.alias.as_deref()).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Before version 12 the server chooses the room's id.
+async fn named_at_random(
+    app: &App,
+    version: &RoomVersionId,
+    create: Draft,
+    first: &First,
+) -> Result<OwnedRoomId, SendError> {
+    let name = app.random.text(18, LETTERS);
+    let room = RoomId::parse(format!("!{name}:{}", app.server_name))
+        .map_err(|error| Refusal::new(RefusalKind::Unknown, error.to_string()))?;
+    let intent = everything(&room, move || Said::Draft(create.clone()), first);
+    app.rooms.create(room.clone(), version.clone(), intent).await?;
+    Ok(room)
+}
+
+/// Since version 12 the room's id is its create event's. Somebody who makes two equal rooms in one millisecond means two
+/// rooms: the second is dated a millisecond later.
+async fn named_by_its_event(
+    app: &App,
+    version: &RoomVersionId,
+    rules: &RoomVersionRules,
+    create: Draft,
+    first: &First,
+) -> Result<OwnedRoomId, SendError> {
+    let now = app.clock.now().0;
+    for later in 0..AT_ONCE {
+        let place = Place {
+            room_id: None,
+            prev_events: Vec::new(),
+            auth_events: Vec::new(),
+            depth: 1,
+            origin_server_ts: MilliSecondsSinceUnixEpoch(now.saturating_add(UInt::from(later))),
+        };
+        let event = seal(create.clone(), place, &app.server_name, app.rooms.key(), rules)?;
+        let room = event.room_id().to_owned();
+        let intent = everything(&room, move || Said::Sealed(Pdu::clone(&event)), first);
+        match app.rooms.create(room.clone(), version.clone(), intent).await {
+            Err(SendError::Refused(refusal)) if refusal.kind == RefusalKind::RoomInUse => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(room),
+        }
+    }
+    let sentence = "You have made too many equal rooms in this moment. Try again in the next.";
+    Err(Refusal::new(RefusalKind::Unknown, sentence).into())
+}
+
+fn everything(
+    room: &RoomId,
+    create: impl Fn() -> Said + Send + Sync + 'static,
+    first: &First,
+) -> Intent {
+    let aliases: Vec<Alias> = first
+        .alias
+        .iter()
+        .map(|alias| Alias {
+            alias: alias.clone(),
+            room: room.to_owned(),
+            creator: first.creator.clone(),
+        })
+        .collect();
+    let events = first.events.clone();
+    Intent::new(Vec::new(), move |_| {
+        let rest = events.iter().cloned().map(Said::Draft);
+        let say = std::iter::once(create()).chain(rest).collect();
+        Ok(Proposal::Change(Changes { say, aliases: aliases.clone(), ..Changes::default() }))
+    })
+}
+
+async fn profiles(app: &App, creator: &UserId, wanted: &NewRoom) -> Result<Profiles, StoreError> {
+    let mut profiles = Profiles::new();
+    for user in wanted.invite.iter().map(|user| &**user).chain([creator]) {
+        if !profiles.contains_key(user) {
+            profiles.insert(user.to_owned(), membership::profile_of(app, user).await?);
+        }
+    }
+    Ok(profiles)
+}
+
+/// Federation asks the other server before an invite exists; until it is built nobody can be asked.
+fn check_reachable(app: &App, invited: &[OwnedUserId]) -> Result<(), Refusal> {
+    let Some(stranger) = invited.iter().find(|user| user.server_name() != app.server_name) else {
+        return Ok(());
+    };
+    Err(Refusal::forbidden(format!(
+        "This server does not talk to other servers yet: {stranger} cannot be invited, only users of {} can.",
+        app.server_name
+    )))
+}
+
+async fn check_alias(app: &App, alias: Option<&RoomAliasId>) -> Result<(), SendError> {
+    let Some(alias) = alias else { return Ok(()) };
+    if app.database.alias(alias).await?.is_none() {
+        return Ok(());
+    }
+    let sentence = format!("The alias {alias} belongs to another room already.");
+    Err(Refusal::new(RefusalKind::RoomInUse, sentence).into())
+}
+
+fn unsupported(version: &RoomVersionId) -> Refusal {
+    let sentence = format!("This server does not make rooms of version {version}.");
+    Refusal::new(RefusalKind::UnsupportedRoomVersion, sentence)
+}
+
+/// What the rules forbid the creator in a room that they describe themselves is a contradiction in the description.
+fn contradiction(refusal: Refusal) -> Refusal {
+    match refusal.kind {
+        RefusalKind::Forbidden => Refusal::new(
+            RefusalKind::InvalidRoomState,
+            format!("The room cannot begin like this: {}", refusal.sentence),
+        ),
+        _ => refusal,
+    }
+}
