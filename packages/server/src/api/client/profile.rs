@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::{
     app::App,
     http::{ApiError, Matrix, Mend, Mended},
+    membership,
     user::{Requester, UserError},
 };
 
@@ -73,6 +74,7 @@ pub(super) async fn set(
     may_change(&identity, &request.user_id)?;
     let (field, value) = (request.value.field_name(), request.value.value().into_owned());
     app.users.set_profile_field(&request.user_id, field.as_str(), value).await?;
+    show(&app, &request.user_id, &field).await?;
     Ok(set::Response::new())
 }
 
@@ -84,7 +86,18 @@ pub(super) async fn delete(
 ) -> Result<delete::Response, ApiError> {
     may_change(&identity, &request.user_id)?;
     app.users.remove_profile_field(&request.user_id, request.field.as_str()).await?;
+    show(&app, &request.user_id, &request.field).await?;
     Ok(delete::Response::new())
+}
+
+/// Name and picture are shown in the user's rooms, before the answer.
+async fn show(app: &App, user: &UserId, field: &ProfileFieldName) -> Result<(), ApiError> {
+    match field {
+        ProfileFieldName::DisplayName | ProfileFieldName::AvatarUrl => {
+            Ok(membership::rewrite(app, user).await?)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn may_change(requester: &Requester, user: &UserId) -> Result<(), ApiError> {

@@ -1,0 +1,81 @@
+//! Room aliases.
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use matryx_core::membership::Membership;
+use ruma::{
+    OwnedServerName,
+    api::{
+        client::{
+            alias::{create_alias, delete_alias, get_alias},
+            room::aliases,
+        },
+        error::ErrorKind,
+    },
+};
+
+use crate::{
+    app::App,
+    directory,
+    http::{ApiError, Matrix},
+    room::SendError,
+};
+
+/// `GET /_matrix/client/v3/directory/room/{roomAlias}`
+///
+/// Which room an alias leads to. <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias>
+pub(in crate::api::client) async fn get(
+    app: App,
+    matrix: Matrix<get_alias::v3::Request>,
+) -> Result<get_alias::v3::Response, ApiError> {
+    let alias = directory::find(&app, &matrix.request.room_alias).await?;
+    let mut servers: BTreeSet<OwnedServerName> = [app.server_name.clone()].into();
+    if let Some(room) = app.rooms.room(&alias.room).await? {
+        let look = room.look();
+        servers.extend(look.users(Membership::Joined).map(|user| user.server_name().to_owned()));
+    }
+    Ok(get_alias::v3::Response::new(alias.room, servers.into_iter().collect()))
+}
+
+/// `PUT /_matrix/client/v3/directory/room/{roomAlias}`
+///
+/// Give a room an alias. <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directoryroomroomalias>
+pub(in crate::api::client) async fn put(
+    app: App,
+    matrix: Matrix<create_alias::v3::Request>,
+) -> Result<create_alias::v3::Response, ApiError> {
+    let create_alias::v3::Request { room_alias, room_id, .. } = matrix.request;
+    if directory::add(&app, &matrix.identity.user_id, &room_alias, &room_id).await? {
+        return Ok(create_alias::v3::Response::new());
+    }
+    let message = format!("The alias {room_alias} leads to a room already.");
+    Err(ApiError::new(StatusCode::CONFLICT, ErrorKind::Unknown, message))
+}
+
+/// `DELETE /_matrix/client/v3/directory/room/{roomAlias}`
+///
+/// Remove an alias. <https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias>
+pub(in crate::api::client) async fn delete(
+    app: App,
+    matrix: Matrix<delete_alias::v3::Request>,
+) -> Result<delete_alias::v3::Response, ApiError> {
+    directory::remove(&app, &matrix.identity.user_id, &matrix.request.room_alias).await?;
+    Ok(delete_alias::v3::Response::new())
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/aliases`
+///
+/// The aliases that this server has for a room. <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidaliases>
+pub(in crate::api::client) async fn list(
+    app: App,
+    matrix: Matrix<aliases::v3::Request>,
+) -> Result<aliases::v3::Response, ApiError> {
+    let room_id = matrix.request.room_id;
+    let room = app.rooms.room(&room_id).await?.ok_or(SendError::UnknownRoom)?;
+    if room.look().membership(&matrix.identity.user_id) != Membership::Joined {
+        return Err(ApiError::forbidden("Only those who are in a room see its aliases."));
+    }
+    Ok(aliases::v3::Response::new(app.database.aliases_of(&room_id).await?))
+}
