@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use ruma::api::{IncomingRequest, Metadata, error::DeserializationError};
+use ruma::api::{IncomingRequest, Metadata, OutgoingResponse, error::DeserializationError};
 use serde_json::{Map, Value};
 
 /// A request type of ruma's whose body is put right before it is parsed; `M` knows how.
@@ -13,8 +13,11 @@ pub struct Mended<R, M> {
     mend: PhantomData<M>,
 }
 
-/// What is put right in a body.
+/// What is put right in a body, and what is answered.
 pub trait Mend {
+    /// The reply: mostly ruma's, which is not always right either.
+    type Reply: OutgoingResponse;
+
     /// Changes the body so that it can be parsed.
     ///
     /// # Errors
@@ -32,7 +35,7 @@ impl<R: Metadata, M> Metadata for Mended<R, M> {
 
 impl<R: IncomingRequest, M: Mend> IncomingRequest for Mended<R, M> {
     type EndpointError = R::EndpointError;
-    type OutgoingResponse = R::OutgoingResponse;
+    type OutgoingResponse = M::Reply;
 
     fn try_from_http_request_inner(
         request: http::Request<&[u8]>,

@@ -3,7 +3,7 @@
 
 use hmac::{Hmac, Mac};
 use ruma::{
-    OwnedDeviceId, OwnedServerName, OwnedUserId,
+    OwnedDeviceId,
     api::{
         IncomingRequest, Metadata,
         auth_scheme::NoAuthentication,
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 
 use crate::{
+    api::registration::Registration,
     app::App,
     config::Secret,
     http::{ApiError, Matrix, Plain},
@@ -72,20 +73,6 @@ pub(super) struct Request {
     refresh_token: bool,
 }
 
-#[derive(Serialize)]
-pub(super) struct Response {
-    user_id: OwnedUserId,
-    home_server: OwnedServerName,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access_token: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_id: Option<OwnedDeviceId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_in_ms: Option<u128>,
-}
-
 impl Metadata for Request {
     const METHOD: http::Method = http::Method::POST;
     const RATE_LIMITED: bool = true;
@@ -96,7 +83,7 @@ impl Metadata for Request {
 
 impl IncomingRequest for Request {
     type EndpointError = RumaError;
-    type OutgoingResponse = Plain<Response>;
+    type OutgoingResponse = Plain<Registration>;
 
     fn try_from_http_request_inner(
         request: http::Request<&[u8]>,
@@ -119,7 +106,7 @@ pub(super) async fn nonce(
 pub(super) async fn register(
     app: App,
     Matrix { request, .. }: Matrix<Request>,
-) -> Result<Plain<Response>, ApiError> {
+) -> Result<Plain<Registration>, ApiError> {
     let secret = secret(&app)?;
     // In this order: a nonce is used up by whoever shows it.
     if !app.users.take_nonce(&request.nonce) {
@@ -147,16 +134,7 @@ pub(super) async fn register(
     if let Some(name) = request.displayname {
         app.users.set_profile_field(&registered.user_id, "displayname", name.into()).await?;
     }
-    let (user_id, home_server) = (registered.user_id, app.server_name.clone());
-    let login = registered.login;
-    Ok(Plain(Response {
-        user_id,
-        home_server,
-        expires_in_ms: login.as_ref().and_then(|login| Some(login.expires_in?.as_millis())),
-        device_id: login.as_ref().map(|login| login.device_id.clone()),
-        refresh_token: login.as_ref().and_then(|login| login.refresh_token.clone()),
-        access_token: login.map(|login| login.access_token),
-    }))
+    Ok(Plain(registered.into()))
 }
 
 fn secret(app: &App) -> Result<&Secret, ApiError> {

@@ -26,6 +26,8 @@ use crate::{
 pub(super) struct Typed;
 
 impl Mend for Typed {
+    type Reply = v3::Response;
+
     fn mend(body: &mut Map<String, Value>) -> Result<(), serde_json::Error> {
         match body.get("type") {
             Some(Value::String(_)) => Ok(()),

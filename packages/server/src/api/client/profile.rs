@@ -1,18 +1,23 @@
 //! Profiles (client-server API 11.1), <https://spec.matrix.org/v1.19/client-server-api/#profiles>
 
 use ruma::{
-    UserId,
-    api::client::profile::{
-        delete_profile_field::v3 as delete, get_profile::v3 as all, get_profile_field::v3 as get,
-        set_profile_field::v3 as set,
+    OwnedUserId, UserId,
+    api::{
+        IncomingRequest, Metadata,
+        client::profile::{
+            delete_profile_field::v3 as delete, get_profile::v3 as all,
+            get_profile_field::v3 as get, set_profile_field::v3 as set,
+        },
+        error::DeserializationError,
     },
     profile::{ProfileFieldName, ProfileFieldValue, UserProfile},
 };
+use serde::de::Error;
 use serde_json::{Map, Value};
 
 use crate::{
     app::App,
-    http::{ApiError, Matrix, Mend, Mended},
+    http::{ApiError, Matrix},
     membership,
     user::{Requester, UserError},
 };
@@ -49,17 +54,35 @@ pub(super) async fn get(
     }
 }
 
-/// Clients remove their name or avatar by setting it to null, too.
-pub(super) struct NullIsNone;
+/// A field that is to be set. ruma's type takes no other key beside it, and no null, by which clients remove their name.
+pub(super) struct Set {
+    user_id: OwnedUserId,
+    field: ProfileFieldName,
+    value: Value,
+}
 
-impl Mend for NullIsNone {
-    fn mend(body: &mut Map<String, Value>) -> Result<(), serde_json::Error> {
-        for field in ["displayname", "avatar_url"] {
-            if let Some(value @ Value::Null) = body.get_mut(field) {
-                *value = Value::String(String::new());
-            }
-        }
-        Ok(())
+impl Metadata for Set {
+    const METHOD: http::Method = set::Request::METHOD;
+    const RATE_LIMITED: bool = set::Request::RATE_LIMITED;
+    type Authentication = <set::Request as Metadata>::Authentication;
+    type PathBuilder = <set::Request as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = set::Request::PATH_BUILDER;
+}
+
+impl IncomingRequest for Set {
+    type EndpointError = <set::Request as IncomingRequest>::EndpointError;
+    type OutgoingResponse = set::Response;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        let mut body: Map<String, Value> = serde_json::from_slice(request.body())?;
+        let get::Request { user_id, field, .. } =
+            get::Request::try_from_http_request_inner(request, path)?;
+        let missing = || serde_json::Error::custom(format!("missing field `{field}`"));
+        let value = body.remove(field.as_str()).ok_or_else(missing)?;
+        Ok(Self { user_id, field, value })
     }
 }
 
@@ -67,14 +90,12 @@ impl Mend for NullIsNone {
 /// <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname>
 pub(super) async fn set(
     app: App,
-    Matrix { request: Mended { request, .. }, identity, .. }: Matrix<
-        Mended<set::Request, NullIsNone>,
-    >,
+    Matrix { request, identity, .. }: Matrix<Set>,
 ) -> Result<set::Response, ApiError> {
-    may_change(&identity, &request.user_id)?;
-    let (field, value) = (request.value.field_name(), request.value.value().into_owned());
-    app.users.set_profile_field(&request.user_id, field.as_str(), value).await?;
-    show(&app, &request.user_id, &field).await?;
+    let Set { user_id, field, value } = request;
+    may_change(&identity, &user_id)?;
+    app.users.set_profile_field(&user_id, field.as_str(), value).await?;
+    show(&app, &user_id, &field).await?;
     Ok(set::Response::new())
 }
 

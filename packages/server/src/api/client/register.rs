@@ -16,8 +16,9 @@ use ruma::api::{
 use serde_json::{Map, Value};
 
 use crate::{
+    api::registration::Registration,
     app::App,
-    http::{ApiError, Matrix, Mend, Mended},
+    http::{ApiError, Matrix, Mend, Mended, Plain},
     user::{NewAccount, NewDevice},
 };
 
@@ -25,6 +26,8 @@ use crate::{
 pub(super) struct EmptyAuth;
 
 impl Mend for EmptyAuth {
+    type Reply = Plain<Registration>;
+
     fn mend(body: &mut Map<String, Value>) -> Result<(), serde_json::Error> {
         let says = |auth: &Value| auth.get("type").or_else(|| auth.get("session")).is_some();
         if body.get("auth").is_some_and(|auth| auth.is_object() && !says(auth)) {
@@ -39,7 +42,7 @@ impl Mend for EmptyAuth {
 pub(super) async fn register(
     app: App,
     Matrix { request: Mended { request, .. }, .. }: Matrix<Mended<v3::Request, EmptyAuth>>,
-) -> Result<v3::Response, ApiError> {
+) -> Result<Plain<Registration>, ApiError> {
     if request.kind == RegistrationKind::Guest {
         let message = "This server takes no guests.";
         return Err(ApiError::new(StatusCode::FORBIDDEN, ErrorKind::GuestAccessForbidden, message));
@@ -72,14 +75,7 @@ pub(super) async fn register(
     let account = NewAccount { name: request.username, password: request.password, admin: false };
     let registered =
         app.users.register(account, (!request.inhibit_login).then_some(device)).await?;
-    let mut response = v3::Response::new(registered.user_id);
-    if let Some(login) = registered.login {
-        response.access_token = Some(login.access_token);
-        response.device_id = Some(login.device_id);
-        response.refresh_token = login.refresh_token;
-        response.expires_in = login.expires_in;
-    }
-    Ok(response)
+    Ok(Plain(registered.into()))
 }
 
 /// `GET /_matrix/client/v3/register/available`
