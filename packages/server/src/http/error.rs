@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use matryx_core::refusal::{Refusal, RefusalKind};
 use matryx_repository::StoreError;
 use ruma::api::{
@@ -192,6 +192,12 @@ impl IntoResponse for ApiError {
             let json = [(header::CONTENT_TYPE, "application/json")];
             return (self.status, json, body.to_string()).into_response();
         }
-        Reply(RumaError::new(self.status, self.body)).into_response()
+        let mut response = Reply(RumaError::new(self.status, self.body)).into_response();
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body is not read, so nothing else can come over this connection: a client that does not
+            // know that loses its next request.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }

@@ -90,6 +90,10 @@ async fn read(request: http::Request<Body>) -> Result<http::Request<Bytes>, ApiE
 
 /// Every body of the client API is an object. A struct would also be read from an array, field by field.
 fn object(body: &[u8]) -> Result<(), ApiError> {
+    // What is passed over when it is read would not be looked at.
+    if std::str::from_utf8(body).is_err() {
+        return Err(not_json());
+    }
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Ok(()),
         _ if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {

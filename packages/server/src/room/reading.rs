@@ -70,7 +70,8 @@ impl Reading {
     /// # Errors
     /// Those who are banned read none; or the database fails.
     pub async fn state_as_of(&self, rooms: &Rooms, n: i64) -> Result<StateMap, SendError> {
-        if self.membership == Membership::Banned && self.until < self.look.n {
+        // Who has just been banned has missed nothing yet, and reads the state no more for that.
+        if self.membership == Membership::Banned && !self.sight.world_readable_at(self.look.n) {
             return Err(Refusal::forbidden("You are banned from this room.").into());
         }
         let n = n.min(self.until);

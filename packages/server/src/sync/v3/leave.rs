@@ -22,7 +22,7 @@ use crate::{
 /// What a user has been through in a room that they are no longer in.
 struct Past {
     sight: Sight,
-    /// The line with which they ceased to be in it, if the client does not know that yet.
+    /// The line with which they ceased to be in it, if the client does not know that yet or wants everything again.
     parted: Option<i64>,
     /// The line up to which the client knows it as a room that they are in, if they were in it from there to `parted`.
     known: Option<i64>,
@@ -89,11 +89,13 @@ impl View<'_> {
             .rev()
             .find(|pair| pair[0].1 == Membership::Joined && pair[1].1 != Membership::Joined)
             .map(|pair| pair[1].0)
-            .filter(|n| *n > since);
+            .filter(|n| *n > since || self.question.full_state);
         let known = parted
-            .filter(|n| self.since.is_some() && sight.joined_throughout(since, n - 1))
-            .map(|_| since);
-        let after = parted.unwrap_or(since);
+            .filter(|n| {
+                self.since.is_some() && (*n <= since || sight.joined_throughout(since, n - 1))
+            })
+            .map(|n| since.min(n));
+        let after = parted.unwrap_or(since).max(since);
         let later = path.into_iter().map(|(n, _)| n).filter(|n| *n > after).collect();
         Ok(Past { sight, parted, known, later })
     }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use matryx_core::{
-    membership::Membership,
+    membership::{Membership, UnknownMembership},
     room::{StateEntry, StateKey},
 };
 use matryx_repository::StoredEvent;
@@ -87,12 +87,10 @@ pub(in super::super) async fn member_events(
         None => reading.until,
     };
     let state = reading.state_as_of(&app.rooms, n).await?;
-    let wanted = |membership: Membership| {
-        let is = |asked: &MembershipState| asked.as_str() == membership.as_str();
-        match (&request.membership, &request.not_membership) {
-            (None, None) => true,
-            (yes, no) => yes.as_ref().is_some_and(is) || no.as_ref().is_some_and(|no| !is(no)),
-        }
+    let (yes, no) = (known(request.membership.as_ref())?, known(request.not_membership.as_ref())?);
+    let wanted = |membership: Membership| match (yes, no) {
+        (None, None) => true,
+        (yes, no) => yes == Some(membership) || no.is_some_and(|no| no != membership),
     };
     let entries = members(&state)
         .map(|(_, entry)| entry)
@@ -100,6 +98,12 @@ pub(in super::super) async fn member_events(
     let events = events_of(&app, entries).await?;
     let events = written(&app, &reading, &matrix.identity, &events).await?;
     Ok(get_member_events::v3::Response::new(events))
+}
+
+/// A membership that is asked for. ruma takes any word for one.
+fn known(asked: Option<&MembershipState>) -> Result<Option<Membership>, ApiError> {
+    let known = asked.map(|asked| asked.as_str().parse()).transpose();
+    known.map_err(|unknown: UnknownMembership| ApiError::invalid_param(format!("{unknown}.")))
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
