@@ -13,7 +13,7 @@ mod plain;
 mod reply;
 mod request;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uia;
 
 pub use endpoint::{endpoint, endpoint_within};

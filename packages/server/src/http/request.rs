@@ -95,6 +95,8 @@ fn object(body: &[u8]) -> Result<(), ApiError> {
         return Err(not_json());
     }
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        // A text that is skipped is not looked at by the parser.
+        _ if std::str::from_utf8(body).is_err() => Err(not_json()),
         Some(b'{') => Ok(()),
         _ if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
             Err(ApiError::bad_json("The body must be a JSON object."))

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Runs a test on threads with as much stack as the binary's: the database wants it.
-fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
+pub(crate) fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = move || {
         runtime.block_on(async {

@@ -27,9 +27,7 @@ const TOGETHER: usize = 32;
 
 /// A user's name and picture, as far as they have them.
 pub(crate) async fn of(app: &App, user: &UserId) -> Result<CanonicalJsonObject, StoreError> {
-    let Some(profile) = app.users.profile(user).await? else {
-        return Ok(CanonicalJsonObject::new());
-    };
+    let profile = app.database.profile(user).await?;
     let field = |name: &str| {
         let value = CanonicalJsonValue::try_from(profile.get(name)?.clone()).ok()?;
         Some((name.to_owned(), value))

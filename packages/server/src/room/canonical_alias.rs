@@ -46,6 +46,19 @@ pub(super) fn check(leads: &[Lead], standing: Option<&Pdu>, room: &RoomId) -> Re
     }
 }
 
+/// Checks what a new room is to call itself: nothing leads to it but the alias that it is made with.
+pub(super) fn check_new(
+    content: &CanonicalJsonObject,
+    made_with: Option<&RoomAliasId>,
+) -> Result<(), Refusal> {
+    match named(content)?.into_iter().find(|alias| Some(&**alias) != made_with) {
+        None => Ok(()),
+        Some(alias) => Err(bad_alias(format!(
+            "The alias {alias} does not lead to the new room: it is made with `room_alias_name`."
+        ))),
+    }
+}
+
 fn named(content: &CanonicalJsonObject) -> Result<Vec<OwnedRoomAliasId>, Refusal> {
     let one = match content.get("alias") {
         None | Some(Value::Null) => None,

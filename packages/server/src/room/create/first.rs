@@ -12,7 +12,7 @@ use ruma::{
 use super::{NewRoom, Preset, Profiles, creation, levels};
 use crate::{
     membership::{invitation, joined},
-    room::power_levels,
+    room::{canonical_alias, power_levels},
 };
 
 /// The events.
@@ -49,6 +49,9 @@ pub(super) fn events(
     }
     for initial in &wanted.initial_state {
         check_initial(&initial.kind)?;
+        if initial.kind == Kind::RoomCanonicalAlias {
+            canonical_alias::check_new(&initial.content, wanted.alias.as_deref())?;
+        }
         // Said already: everything else depends on the levels.
         if initial.kind != Kind::RoomPowerLevels || !initial.state_key.is_empty() {
             let content = initial.content.clone();

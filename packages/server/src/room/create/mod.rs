@@ -4,6 +4,8 @@
 mod creation;
 mod first;
 mod levels;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
