@@ -14,6 +14,8 @@ mod knock;
 mod leave;
 mod moderation;
 mod profile;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     change::put,
