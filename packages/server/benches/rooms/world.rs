@@ -190,7 +190,10 @@ impl Client {
     /// Calls the server and expects success.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         let url = format!("{}/_matrix/client{path}", self.base);
-        let mut request = self.http.request(method, &url).bearer_auth(&self.token);
+        let mut request = self.http.request(method, &url);
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
