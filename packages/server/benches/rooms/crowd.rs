@@ -6,7 +6,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     figures::{median, p99},
-    world::Client,
+    world::{Client, World},
 };
 
 /// How a crowd fared.
@@ -68,10 +68,13 @@ impl Watched {
         self.answered.iter().map(|count| *count.borrow()).collect()
     }
 
-    /// Waits until everybody has been answered since these counts.
-    async fn all_told(&self, before: &[u64]) {
+    /// Waits until everybody has been answered since these counts, and waits again.
+    async fn all_told(&self, before: &[u64], world: &World, room: &str) {
         for (count, before) in self.answered.iter().zip(before) {
             count.clone().wait_for(|now| now > before).await.expect("they wait on");
+        }
+        while world.waiting_for(room) < self.answered.len() {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -89,6 +92,7 @@ pub(crate) struct OneByOne {
 
 /// Sends, changes a membership and syncs, in turn, each time once everybody who waits has heard of the last.
 pub(crate) async fn one_by_one(
+    world: &World,
     client: &Client,
     room: &str,
     times: usize,
@@ -101,13 +105,13 @@ pub(crate) async fn one_by_one(
         let begun = Instant::now();
         client.send(room, number).await;
         send.push(begun.elapsed());
-        watched.all_told(&before).await;
+        watched.all_told(&before, world, room).await;
 
         let before = watched.counts();
         let begun = Instant::now();
         client.ban_or_unban(room, number).await;
         member.push(begun.elapsed());
-        watched.all_told(&before).await;
+        watched.all_told(&before, world, room).await;
 
         let begun = Instant::now();
         since = client.sync(Some(&since)).await;

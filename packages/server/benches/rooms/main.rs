@@ -125,9 +125,9 @@ async fn large(figures: &mut Figures) {
     }
     let times = TIMES / 3;
     let alone = Watched::begin(Vec::new()).await;
-    let few = crowd::one_by_one(&alice, &small, times, &alone).await;
+    let few = crowd::one_by_one(&world, &alice, &small, times, &alone).await;
     let watched = Watched::begin(waiting).await;
-    let many = crowd::one_by_one(&alice, &large, times, &watched).await;
+    let many = crowd::one_by_one(&world, &alice, &large, times, &watched).await;
     let of = "in a room of 10,000 with 100 waiting, against a room of 10";
     figures.ratio(format!("a send {of}"), many.send, few.send, 1.5);
     figures.ratio(format!("a membership change {of}"), many.member, few.member, 1.5);

@@ -123,6 +123,12 @@ impl World {
         self.server.app().database.asked()
     }
 
+    /// How many wait in /sync for news of a room.
+    pub(crate) fn waiting_for(&self, room: &str) -> usize {
+        let room = <&RoomId>::try_from(room).expect("a room id");
+        self.server.app().rooms.stream().notifier().waiting_for(room)
+    }
+
     /// Has so many users without accounts join a room, without HTTP.
     pub(crate) async fn fill(&self, room: &str, owner: &Client, members: usize) {
         let open = json!({"join_rule": "public"});

@@ -37,7 +37,8 @@ impl Rooms {
 }
 
 /// What changes come to, one after another: for each key what was before the first and is after the last.
-fn add_up(changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
+#[must_use]
+pub fn add_up(changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
     let mut sum: BTreeMap<StateKey, (Option<StateEntry>, Option<StateEntry>)> = BTreeMap::new();
     for Change { key, new, old } in changes {
         sum.entry(key).or_insert((old, None)).1 = new;

@@ -26,6 +26,7 @@ mod stripped;
 mod visibility;
 mod work;
 
+pub use changes::add_up;
 pub use client_event::Viewer;
 pub use committer::{Tally, Totals};
 pub use create::{InitialState, NewRoom, Preset, create};

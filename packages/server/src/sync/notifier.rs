@@ -7,8 +7,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ruma::{OwnedRoomId, OwnedUserId};
-use tokio::sync::Notify;
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use tokio::{sync::Notify, task::yield_now};
+
+/// How often everybody else gets their turn before the first is woken: by then whoever made the news has been answered.
+const HEAD_START: usize = 8;
+
+/// How many are woken before everybody else gets their turn again: a hundred who read at once would hold up all others.
+const AT_ONCE: usize = 2;
 
 /// Those who wait, by what they wait for.
 #[derive(Debug, Default)]
@@ -48,15 +54,37 @@ impl Notifier {
         Waiter { notifier: self, id, user, rooms, news }
     }
 
-    /// Wakes everybody who waits for one of these.
+    /// Wakes everybody who waits for one of these, a few at a time, and after whoever made the news has been answered.
     pub fn wake(&self, rooms: &[OwnedRoomId], users: &[OwnedUserId]) {
+        let waiting: Vec<Arc<Notify>> = {
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_rooms = rooms.iter().filter_map(|room| waiting.rooms.get(room));
+            let of_users = users.iter().filter_map(|user| waiting.users.get(user));
+            of_rooms.chain(of_users).flat_map(HashMap::values).cloned().collect()
+        };
+        if !waiting.is_empty() {
+            tokio::spawn(tell(waiting));
+        }
+    }
+
+    /// How many wait for news of a room.
+    #[must_use]
+    pub fn waiting_for(&self, room: &RoomId) -> usize {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_rooms = rooms.iter().filter_map(|room| waiting.rooms.get(room));
-        let of_users = users.iter().filter_map(|user| waiting.users.get(user));
-        for news in of_rooms.chain(of_users).flat_map(HashMap::values) {
+        waiting.rooms.get(room).map_or(0, HashMap::len)
+    }
+}
+
+async fn tell(waiting: Vec<Arc<Notify>>) {
+    for _ in 0..HEAD_START {
+        yield_now().await;
+    }
+    for some in waiting.chunks(AT_ONCE) {
+        for news in some {
             // Remembers one wake-up, for who has registered and is still reading.
             news.notify_one();
         }
+        yield_now().await;
     }
 }
 

@@ -26,7 +26,7 @@ impl View<'_> {
         let begin = before(&look.state, &tail);
         let changes = match known {
             Some(known) if !self.question.full_state => {
-                Some(self.changes(room, known, look.n, &look.state, &begin, &tail).await?)
+                Some(self.changes(room, known, look.n, &look.state, &tail).await?)
             }
             _ => None,
         };

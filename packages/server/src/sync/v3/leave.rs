@@ -50,7 +50,7 @@ impl View<'_> {
         let begin = before(&end, &tail);
         let mut changes = match (past.parted, past.known) {
             (Some(n), Some(known)) if !self.question.full_state => {
-                Some(self.changes(room, known, n, &end, &begin, &tail).await?)
+                Some(self.changes(room, known, n, &end, &tail).await?)
             }
             _ => None,
         };

@@ -18,7 +18,7 @@ use std::{ops::Range, pin::pin, sync::Arc, time::Duration};
 
 use matryx_core::{
     membership::Membership,
-    room::{Change, StateMap, difference},
+    room::{Change, StateMap},
 };
 use matryx_repository::{Mine, StoreError, StoredEvent};
 use ruma::{
@@ -37,7 +37,7 @@ use self::{
 use super::filter::{EventFilter, wants_room};
 use crate::{
     app::App,
-    room::{Look, Room, Rooms, Sight, Standing, Standings, Viewer},
+    room::{Look, Room, Rooms, Sight, Standing, Standings, Viewer, add_up},
 };
 
 /// How many events of a room a client gets that does not say how many it wants.
@@ -283,21 +283,19 @@ impl View<'_> {
         .await
     }
 
-    /// What is different in a room's state at line `to` from line `known`; `begin` is the state where the timeline begins.
+    /// What is different in a room's state at line `to` from line `known`. Where the timeline reaches back to that, its
+    /// lines tell.
     async fn changes(
         &self,
         room: &Room,
         known: i64,
         to: i64,
         state: &StateMap,
-        begin: &StateMap,
         tail: &Tail,
     ) -> Result<Vec<Change>, StoreError> {
-        if begin.ptr_eq(state) && tail.start == known {
-            return Ok(Vec::new());
-        }
         if tail.start == known {
-            return Ok(difference(begin, state));
+            let lines = tail.passed.iter().rev();
+            return Ok(add_up(lines.flat_map(|line| line.changes.iter().cloned())));
         }
         self.rooms.changes(room, known, to, state).await
     }
