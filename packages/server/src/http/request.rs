@@ -7,6 +7,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
     auth_scheme::AuthScheme,
@@ -19,6 +20,9 @@ use crate::app::App;
 
 /// How large a request's body may be, in bytes, where its endpoint says nothing else.
 pub const BODY_LIMIT: usize = 1 << 20;
+
+/// How much of a body that is too large is passed over, in bytes, before the connection is cut.
+const PASSED_OVER: usize = 32 << 20;
 
 /// A parsed and authenticated Matrix request.
 pub struct Matrix<R>
@@ -71,21 +75,31 @@ where
 
 /// Reads the whole body. An empty one is `{}`: every membership endpoint is called without a body by someone.
 async fn read(request: http::Request<Body>) -> Result<http::Request<Bytes>, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let limit = parts.extensions.get::<BodyLimit>().map_or(BODY_LIMIT, |limit| limit.0);
-    let mut body = axum::body::to_bytes(body, limit).await.map_err(|error| {
-        if error.into_inner().is::<http_body_util::LengthLimitError>() {
+    let bytes = match Limited::new(&mut body, limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            pass_over(body).await;
             let message = format!("The body is larger than the {limit} bytes that are allowed.");
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message)
-        } else {
-            // The connection broke; nobody is there to read this.
-            ApiError::bad_json("The body ended too early.")
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message));
         }
-    })?;
-    if body.is_empty() {
-        body = Bytes::from_static(b"{}");
+        // The connection broke; nobody is there to read this.
+        Err(_) => return Err(ApiError::bad_json("The body ended too early.")),
+    };
+    let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+    Ok(http::Request::from_parts(parts, bytes))
+}
+
+/// Reads on without keeping anything: most clients look for an answer only when they have sent all of their request, and
+/// find a broken connection if nobody has taken it.
+async fn pass_over(mut body: Body) {
+    let mut left = PASSED_OVER;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(size) else { return };
+        left = rest;
     }
-    Ok(http::Request::from_parts(parts, body))
 }
 
 /// Every body of the client API is an object. A struct would also be read from an array, field by field.
