@@ -70,6 +70,7 @@ pub fn routes() -> Router<App> {
         endpoint(rooms::state::put),
         endpoint(rooms::redact::redact),
         // Reading rooms
+        endpoint(rooms::messages::messages),
         endpoint(rooms::read::joined_rooms),
         endpoint(rooms::read::state),
         endpoint(rooms::read::state_event),
