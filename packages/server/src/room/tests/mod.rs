@@ -2,4 +2,4 @@
 
 mod appends;
 mod forks;
-pub(crate) mod world;
+mod world;

@@ -1,0 +1,102 @@
+//! `/directory/room/{roomAlias}` and `/rooms/{roomId}/aliases`.
+
+use serde_json::json;
+
+use crate::support::{SharedServer, TestUser, fresh, v3};
+
+static SERVER: SharedServer = SharedServer::new();
+
+fn alias(name: &str) -> String {
+    format!("#{name}-{}:localhost", fresh())
+}
+
+async fn name(user: &TestUser, alias: &str, room: &str) -> crate::support::Answer {
+    user.put(&["directory", "room", alias], &json!({ "room_id": room })).await
+}
+
+#[test]
+fn an_alias_leads_to_its_room() {
+    SERVER.run(async |server| {
+        let [alice, bob] = server.users(["alice", "bob"]).await;
+        let room = alice.public_room().await;
+        let alias = alias("door");
+        assert_eq!(name(&alice, &alias, &room).await.ok(), json!({}));
+        let found = bob.get(&["directory", "room", &alias]).await.ok();
+        assert_eq!(found["room_id"], room.as_str());
+        assert_eq!(found["servers"], json!(["localhost"]));
+        let aliases = alice.get(&["rooms", &room, "aliases"]).await.ok();
+        assert_eq!(aliases["aliases"], json!([alias]));
+        bob.join_by(&alias).await.ok();
+        alice.delete(&["directory", "room", &alias]).await.ok();
+        bob.get(&["directory", "room", &alias]).await.refused(404, "M_NOT_FOUND");
+        bob.join_by(&alias).await.refused(404, "M_NOT_FOUND");
+    });
+}
+
+#[test]
+fn an_alias_is_given_once() {
+    SERVER.run(async |server| {
+        let alice = server.user("alice").await;
+        let first = alice.public_room().await;
+        let second = alice.public_room().await;
+        let alias = alias("door");
+        name(&alice, &alias, &first).await.ok();
+        name(&alice, &alias, &second).await.refused(409, "M_UNKNOWN");
+    });
+}
+
+#[test]
+fn only_its_maker_and_moderators_take_it_away() {
+    SERVER.run(async |server| {
+        let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
+        let room = alice.public_room().await;
+        bob.join(&room).await.ok();
+        carol.join(&room).await.ok();
+        let bobs = alias("bobs");
+        name(&bob, &bobs, &room).await.ok();
+        carol.delete(&["directory", "room", &bobs]).await.forbidden();
+        alice.delete(&["directory", "room", &bobs]).await.ok();
+        let bobs = alias("bobs");
+        name(&bob, &bobs, &room).await.ok();
+        bob.delete(&["directory", "room", &bobs]).await.ok();
+    });
+}
+
+#[test]
+fn a_canonical_alias_must_lead_here() {
+    SERVER.run(async |server| {
+        let alice = server.user("alice").await;
+        let room = alice.public_room().await;
+        let other = alice.public_room().await;
+        let (good, elsewhere) = (alias("good"), alias("elsewhere"));
+        name(&alice, &good, &room).await.ok();
+        name(&alice, &elsewhere, &other).await.ok();
+        let put = async |alias: &str| {
+            let content = json!({ "alias": alias });
+            alice.put_state(&room, "m.room.canonical_alias", "", content).await
+        };
+        put(&good).await.ok();
+        put(&elsewhere).await.refused(400, "M_BAD_ALIAS");
+        put(&alias("nowhere")).await.refused(400, "M_BAD_ALIAS");
+        put("not an alias").await.refused_with_status(400);
+    });
+}
+
+#[test]
+fn bad_aliases_are_refused() {
+    SERVER.run(async |server| {
+        let alice = server.user("alice").await;
+        let room = alice.public_room().await;
+        for bad in ["no-sigil:localhost", "#no-server", &format!("#{}:localhost", "x".repeat(300))]
+        {
+            name(&alice, bad, &room).await.refused_with_status(400);
+        }
+        let foreign = name(&alice, "#door:elsewhere", &room).await;
+        assert!([400, 403].contains(&foreign.status), "{}", foreign.text);
+        let alias = alias("body");
+        alice.put(&["directory", "room", &alias], &json!({})).await.refused_with_status(400);
+        let answer = alice.put(&["directory", "room", &alias], &json!({ "room_id": 5 })).await;
+        answer.refused_with_status(400);
+        server.http().get(&v3(&["directory", "room", &alias])).await.refused(404, "M_NOT_FOUND");
+    });
+}

@@ -1,0 +1,30 @@
+//! Whole servers through their real doors: HTTP against a running server on the real engine.
+//!
+//! A file a chapter, and one server a file; `support` has what the tests are written with.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod accounts;
+mod aliases;
+mod history;
+mod http_errors;
+mod member_state_door;
+mod members;
+mod membership_ban;
+mod membership_forget;
+mod membership_invite;
+mod membership_join;
+mod membership_kick;
+mod membership_knock;
+mod membership_leave;
+mod messages;
+mod profile;
+mod redact;
+mod rooms_create;
+mod state;
+mod support;
+mod sync_sections;
+mod sync_timeline;
+mod sync_waiting;
+mod sync_windows;
