@@ -7,6 +7,8 @@
 
 mod accounts;
 mod aliases;
+mod commands;
+mod crash;
 mod history;
 mod http_errors;
 mod member_state_door;
@@ -21,7 +23,9 @@ mod membership_leave;
 mod messages;
 mod profile;
 mod redact;
+mod restart;
 mod rooms_create;
+mod start_stop;
 mod state;
 mod support;
 mod sync_sections;

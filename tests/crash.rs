@@ -1,0 +1,170 @@
+//! SIGKILL in the middle of load: whatever was acknowledged is there.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::support::{ServerProcess, Sync, TestUser, runtime, v3};
+
+/// How many acknowledgements there are before the server is killed.
+const ENOUGH: usize = 120;
+
+/// Counts what was acknowledged, and tells when that is enough.
+#[derive(Default)]
+struct Acknowledged {
+    count: AtomicUsize,
+    enough: Notify,
+}
+
+impl Acknowledged {
+    fn one(&self) {
+        if self.count.fetch_add(1, Ordering::Relaxed) + 1 >= ENOUGH {
+            self.enough.notify_one();
+        }
+    }
+}
+
+/// What a client knows when the connection breaks.
+#[derive(Default)]
+struct Known {
+    /// Transaction ids, with the event where it was acknowledged.
+    sent: HashMap<String, Option<String>>,
+    /// The membership that was acknowledged last, when nothing was asked for after it.
+    membership: Option<&'static str>,
+}
+
+/// Sends, leaves and comes back until the connection breaks.
+async fn load(user: &TestUser, room: &str, acknowledged: &Acknowledged) -> Known {
+    let mut known = Known::default();
+    for n in 0.. {
+        let txn = format!("{}-{n}", user.localpart);
+        let path = v3(&["rooms", room, "send", "m.room.message", &txn]);
+        known.sent.insert(txn.clone(), None);
+        let Some(answer) = user.http.try_put(&path, &json!({ "body": txn })).await else { break };
+        known.sent.insert(txn, Some(answer.event_id()));
+        acknowledged.one();
+        if n % 3 != 2 {
+            continue;
+        }
+        for (verb, membership) in [("leave", "leave"), ("join", "join")] {
+            known.membership = None;
+            let path = v3(&["rooms", room, verb]);
+            let Some(answer) = user.http.try_post(&path, &json!({})).await else { return known };
+            answer.ok();
+            known.membership = Some(membership);
+            acknowledged.one();
+        }
+    }
+    known
+}
+
+#[test]
+fn what_was_acknowledged_survives() {
+    runtime().block_on(async {
+        let server = ServerProcess::open();
+        let http = server.http();
+        let owner = TestUser::register(&http, "owner").await;
+        let common = owner.public_room().await;
+        let mut users = Vec::new();
+        for n in 0..6 {
+            let user = TestUser::register(&http, &format!("user{n}")).await;
+            user.join(&common).await.ok();
+            // Half of them in one room, the other half in rooms of their own: lanes side by side.
+            let room = if n % 2 == 0 { common.clone() } else { user.public_room().await };
+            users.push((user, room));
+        }
+        let before = owner.sync(Sync::initial()).await;
+
+        let acknowledged = Acknowledged::default();
+        let clients = users.iter().map(|(user, room)| load(user, room, &acknowledged));
+        let killing = async {
+            acknowledged.enough.notified().await;
+            server.crash_and_restart()
+        };
+        let (known, server) = futures::join!(futures::future::join_all(clients), killing);
+
+        let http = server.http();
+        for ((user, room), known) in users.iter().zip(known) {
+            let user = user.at(&http);
+            if let Some(membership) = known.membership {
+                assert_eq!(user.membership(room, &user).await, membership);
+            }
+            user.join(room).await.ok();
+            for (txn, event_id) in known.sent {
+                // Asked again as a client would: the same event where there was one, otherwise a new one.
+                let content = json!({ "body": txn });
+                let again = user.send_as(room, "m.room.message", &txn, content).await.event_id();
+                if let Some(event_id) = event_id {
+                    assert_eq!(again, event_id, "{txn} was acknowledged");
+                }
+                let event = user.event(room, &again).await.ok();
+                assert_eq!(event["content"]["body"], txn.as_str());
+            }
+        }
+        // Nothing is there twice, and sync goes on from a token of before.
+        let owner = owner.at(&http);
+        let read = all_texts(&owner, &common).await;
+        let mut once = read.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), read.len(), "{read:?}");
+        let news = owner.sync(Sync::since(&before)).await;
+        assert!(!news.joined(&common).said().is_empty());
+        server.stop();
+    });
+}
+
+/// Every message of a room, page by page.
+async fn all_texts(user: &TestUser, room: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut from = String::new();
+    loop {
+        let mut query = vec![("dir", "b"), ("limit", "100")];
+        if !from.is_empty() {
+            query.push(("from", &from));
+        }
+        let page = user.query(&["rooms", room, "messages"], &query).await.ok();
+        let chunk = page["chunk"].as_array().cloned().unwrap_or_default();
+        texts.extend(chunk.iter().filter_map(|e| e["content"]["body"].as_str().map(str::to_owned)));
+        match page["end"].as_str() {
+            Some(end) => end.clone_into(&mut from),
+            None => return texts,
+        }
+    }
+}
+
+#[test]
+fn accounts_and_rooms_survive() {
+    runtime().block_on(async {
+        let mut server = ServerProcess::open();
+        // Killed as soon as the last of several steps is acknowledged, whichever that is.
+        for steps in 1..=4 {
+            let http = server.http();
+            let localpart = format!("user{steps}");
+            let user = TestUser::register(&http, &localpart).await;
+            let mut room = None;
+            if steps >= 2 {
+                room = Some(user.new_room(json!({ "name": localpart })).await);
+            }
+            if let (Some(room), 3..) = (&room, steps) {
+                user.say(room, "hello").await;
+            }
+            if let (Some(room), 4..) = (&room, steps) {
+                user.leave(room).await.ok();
+            }
+            server = server.crash_and_restart();
+            let user = user.at(&server.http());
+            let expected = if steps == 4 { None } else { room.clone() };
+            assert_eq!(user.joined_rooms().await, Vec::from_iter(expected));
+            if let (Some(room), 3..) = (&room, steps) {
+                assert_eq!(user.reads(room).await, ["hello"]);
+            }
+            TestUser::log_in(&server.http(), &localpart, &user.password).await;
+        }
+        server.stop();
+    });
+}

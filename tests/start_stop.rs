@@ -1,0 +1,113 @@
+//! The binary: starting, refusing to start, and stopping.
+
+use std::{fs, path::Path};
+
+use crate::support::{ServerProcess, Sync, TestUser, command, empty_folder, runtime};
+
+/// Starts the binary, which must refuse: exit code 1 and a sentence.
+fn refuses_to_start(folder: &Path, environment: &[(&str, &str)]) -> String {
+    let output = command(folder).envs(environment.iter().copied()).output().expect("the binary");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+#[test]
+fn a_first_start_needs_nothing_and_explains_itself() {
+    let mut server = ServerProcess::first_start();
+    server.hears("registration token is ");
+    server.hears("to make the first user");
+    server.hears("its data is in ");
+    assert!(server.folder().join("data").is_dir());
+    let token = server.registration_token();
+    let mut server = server.restart();
+    server.hears("to make the first user");
+    let kept = fs::read_to_string(server.folder().join("data/registration_token")).unwrap();
+    assert_eq!(kept.trim(), token);
+    server.stop();
+}
+
+#[test]
+fn both_signals_end_it_in_order() {
+    for signal in ["TERM", "INT"] {
+        let mut server = ServerProcess::first_start();
+        server.signal(signal);
+        let status = server.ends();
+        assert!(status.success(), "{signal}: {status}");
+    }
+}
+
+#[test]
+fn waiting_syncs_are_answered_when_it_stops() {
+    runtime().block_on(async {
+        let server = ServerProcess::open();
+        let alice = TestUser::register(&server.http(), "alice").await;
+        let bob = TestUser::register(&server.http(), "bob").await;
+        let room = alice.public_room().await;
+        bob.join(&room).await.ok();
+        let alices = alice.sync(Sync::initial()).await;
+        let bobs = bob.sync(Sync::initial()).await;
+        let waiting = async |user: &TestUser, since| {
+            user.sync(Sync::since(since).waiting(600_000)).await.silent(&room);
+        };
+        let stop = async {
+            // The requests are under way when this one, sent after them, is answered.
+            alice.joined_rooms().await;
+            bob.joined_rooms().await;
+            tokio::task::spawn_blocking(|| server.stop()).await.expect("an end");
+        };
+        futures::join!(waiting(&alice, &alices), waiting(&bob, &bobs), stop);
+    });
+}
+
+#[test]
+fn a_data_directory_is_used_by_one_server() {
+    let server = ServerProcess::first_start();
+    let said = refuses_to_start(server.folder(), &[]);
+    assert!(said.contains("in use"), "{said}");
+    // And it goes on.
+    server.stop();
+}
+
+#[test]
+fn a_port_is_used_by_one_server() {
+    let server = ServerProcess::first_start();
+    let port = server.base().rsplit(':').next().unwrap();
+    let folder = empty_folder();
+    let said = refuses_to_start(folder.path(), &[("MATRYX_LISTENER__CLIENT__PORT", port)]);
+    assert!(said.contains(port) && said.contains("listener.client"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn another_servers_data_is_refused() {
+    let folder = ServerProcess::first_start().stop();
+    let said = refuses_to_start(folder.path(), &[("MATRYX_SERVER_NAME", "example.org")]);
+    assert!(said.contains("localhost") && said.contains("example.org"), "{said}");
+}
+
+#[test]
+fn a_bad_configuration_is_explained() {
+    let folder = empty_folder();
+    let said = refuses_to_start(folder.path(), &[("MATRYX_SEVER_NAME", "example.org")]);
+    assert!(said.contains("server_name"), "{said}");
+    fs::write(folder.path().join("matryx.toml"), "[listener.client]\nprot = 1\n").unwrap();
+    let said = refuses_to_start(folder.path(), &[]);
+    assert!(
+        said.contains("listener.client.prot") && said.contains("listener.client.port"),
+        "{said}"
+    );
+    fs::write(folder.path().join("matryx.toml"), "server_name = 5\n").unwrap();
+    let said = refuses_to_start(folder.path(), &[]);
+    assert!(said.contains("server_name"), "{said}");
+    assert!(!folder.path().join("data").exists(), "nothing was touched");
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_explained() {
+    let folder = empty_folder();
+    fs::write(folder.path().join("data"), "a file").unwrap();
+    let said = refuses_to_start(folder.path(), &[]);
+    assert!(said.contains("data"), "{said}");
+}
