@@ -21,6 +21,7 @@ mod membership_kick;
 mod membership_knock;
 mod membership_leave;
 mod messages;
+mod model;
 mod profile;
 mod redact;
 mod restart;
