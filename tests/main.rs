@@ -22,6 +22,7 @@ mod membership_knock;
 mod membership_leave;
 mod messages;
 mod model;
+mod nio;
 mod profile;
 mod redact;
 mod restart;
