@@ -188,10 +188,11 @@ impl Committer {
         Ok(self.publish(groups))
     }
 
-    /// Whether a single group has been written after all.
+    /// Whether a batch has been written after all. It is one transaction: where its first room stands, all do.
     async fn stands(&self, groups: &[Group], numbered: &[(u64, &Append)]) -> bool {
-        let ([group], Some((pos, append))) = (groups, numbered.last()) else { return false };
-        match self.database.head(&group.room.id).await {
+        let Some(first) = groups.first() else { return false };
+        let Some((pos, append)) = numbered.get(first.pending.len() - 1) else { return false };
+        match self.database.head(&first.room.id).await {
             Ok(Some(head)) => head.pos == *pos && head.tips == append.head.tips,
             _ => false,
         }

@@ -91,6 +91,13 @@ impl Room {
         (lines.len() == count).then_some(lines)
     }
 
+    /// Forgets what was in memory for what is in the store.
+    pub(super) fn replace(&self, look: Look) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        recent.looks = VecDeque::from([Arc::new(look)]);
+        recent.lines.clear();
+    }
+
     /// Shows what has been committed.
     pub(super) fn install(
         &self,

@@ -86,6 +86,7 @@ impl Rooms {
             // Something in the group could not be written. Alone, each job learns its own fate.
             for job in jobs {
                 if let Err((jobs, error)) = self.work_through(&room, vec![job]).await {
+                    self.look_again(&room).await;
                     self.give_up(jobs, error).await;
                 }
             }
@@ -132,6 +133,18 @@ impl Rooms {
             drop(job.reply.send(outcome.map(|outcome| (outcome, pos))));
         }
         Ok(())
+    }
+
+    /// If the store has gone on without us, so do we: nothing could be written on the old look ever again.
+    async fn look_again(&self, room: &Room) {
+        let look = match self.database().head(&room.id).await {
+            Ok(Some(head)) if head.pos != room.look().pos => self.load(head).await,
+            _ => return,
+        };
+        match look {
+            Ok(look) => room.replace(look),
+            Err(error) => tracing::error!(%error, room = %room.id, "room.reload"),
+        }
     }
 
     /// A job's rows could not be written, alone as well.

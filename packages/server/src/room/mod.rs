@@ -42,4 +42,4 @@ pub use stream::{Standing, Standings, Stream};
 pub use visibility::Sight;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -265,7 +265,7 @@ impl Rooms {
     }
 
     /// Builds a room's look from the store.
-    async fn load(&self, head: RoomHead) -> Result<Look, StoreError> {
+    pub(super) async fn load(&self, head: RoomHead) -> Result<Look, StoreError> {
         let database = &self.0.database;
         let state = database.state(&head.room_id, head.epoch).await?;
         let rules = rules_of(&head.version).map_err(|_| StoreError::Inconsistent {

@@ -52,7 +52,7 @@ pub(super) async fn sync(app: App, request: Matrix<Request>) -> Result<Response,
             (false, false) => StateForm::Before,
         },
     };
-    Ok(Response(answer(&app, &question).await?))
+    Ok(Response(answer(&app.rooms, &app.clock, &app.shutdown, &question).await?))
 }
 
 /// The filter that a client names or spells out.

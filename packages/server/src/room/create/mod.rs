@@ -79,6 +79,9 @@ type Profiles = BTreeMap<OwnedUserId, CanonicalJsonObject>;
 
 const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// How many invites and pieces of initial state a room begins with.
+const MOST: usize = 1000;
+
 /// How many rooms with the same create event somebody may make in the same millisecond.
 const AT_ONCE: u32 = 10_000;
 
@@ -99,6 +102,7 @@ pub async fn create(
     wanted: NewRoom,
 ) -> Result<OwnedRoomId, SendError> {
     let rules = wanted.version.rules().ok_or_else(|| unsupported(&wanted.version))?;
+    check_size(&wanted)?;
     check_reachable(app, &wanted.invite)?;
     let create = creation::event(creator, &wanted, &rules)?;
     let profiles = profiles(app, creator, &wanted).await?;
@@ -200,6 +204,20 @@ async fn profiles(app: &App, creator: &UserId, wanted: &NewRoom) -> Result<Profi
         }
     }
     Ok(profiles)
+}
+
+/// A room begins in one append, which all other rooms wait for.
+fn check_size(wanted: &NewRoom) -> Result<(), Refusal> {
+    let events = wanted.invite.len() + wanted.initial_state.len();
+    if events <= MOST {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalKind::InvalidParam,
+        format!(
+            "A room begins with at most {MOST} invites and pieces of initial state, not {events}. Add the rest when it is there."
+        ),
+    ))
 }
 
 /// Federation asks the other server before an invite exists; until it is built nobody can be asked.

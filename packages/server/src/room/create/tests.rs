@@ -174,6 +174,22 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn a_room_does_not_begin_with_thousands() {
+    with_app(async |app| {
+        let mut wanted = plain(RoomVersionId::V12, Preset::Private);
+        let stay = user_id!("@bob:localhost").to_owned();
+        wanted.invite = vec![stay; 1001];
+        let alice = user_id!("@alice:localhost");
+        let Err(SendError::Refused(refusal)) = create(&app, alice, wanted.clone()).await else {
+            panic!("it began");
+        };
+        assert_eq!(refusal.kind, RefusalKind::InvalidParam);
+        wanted.invite.pop();
+        create(&app, alice, wanted).await.unwrap();
+    });
+}
+
+#[test]
 fn equal_rooms_in_one_moment_are_two() {
     with_app(async |app| {
         let alice = user_id!("@alice:localhost");

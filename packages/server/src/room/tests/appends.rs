@@ -1,7 +1,7 @@
 //! What is said is durable, in order, and the same after a restart.
 
 use matryx_core::membership::Membership;
-use matryx_repository::{Sent, TransactionKey};
+use matryx_repository::{Append, Sent, TransactionKey};
 use ruma::{RoomVersionId, user_id};
 use serde_json::json;
 
@@ -158,5 +158,32 @@ fn a_redaction_takes_the_text_from_the_store_too() {
             assert!(event.redacted_by.is_some());
             assert!(event.n.is_some());
         }
+    });
+}
+
+#[test]
+fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let room = world.room("@a:x", "public").await;
+        let look = world.rooms.room(&room).await.unwrap().unwrap().look();
+        let behind_our_back = Append {
+            head: look.head(),
+            was: Some(look.pos),
+            lines: Vec::new(),
+            events: Vec::new(),
+            forks: Vec::new(),
+            mine: Vec::new(),
+            transactions: Vec::new(),
+            aliases: Vec::new(),
+            early: Vec::new(),
+        };
+        world.rooms.database().commit(&[(look.pos + 1, &behind_our_back)]).await.unwrap();
+        let hello = json!({"body": "hello"});
+        let stale = world.say(&room, "@a:x", "m.room.message", None, hello.clone()).await;
+        assert!(matches!(stale, Err(SendError::Store(_))), "{stale:?}");
+        world.say(&room, "@a:x", "m.room.message", None, hello).await.unwrap();
+        let head = world.rooms.database().head(&room).await.unwrap().unwrap();
+        assert_eq!(head.n, 5);
     });
 }

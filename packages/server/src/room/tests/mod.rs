@@ -2,4 +2,4 @@
 
 mod appends;
 mod forks;
-mod world;
+pub(crate) mod world;

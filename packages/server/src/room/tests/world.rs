@@ -21,16 +21,16 @@ use crate::{
     room::{Changes, Done, Intent, Proposal, Rooms, Said, SendError},
 };
 
-pub(super) struct World {
-    pub(super) rooms: Rooms,
-    pub(super) key: Arc<SigningKey>,
-    pub(super) version: RoomVersionId,
+pub(crate) struct World {
+    pub(crate) rooms: Rooms,
+    pub(crate) key: Arc<SigningKey>,
+    pub(crate) version: RoomVersionId,
     made: AtomicUsize,
     folder: tempfile::TempDir,
 }
 
 impl World {
-    pub(super) async fn new(version: RoomVersionId) -> Self {
+    pub(crate) async fn new(version: RoomVersionId) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = Arc::new(SigningKey::from_seed("test", [7; 32]).unwrap());
         let rooms = open(folder.path(), &key).await;
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// The same store, opened again.
-    pub(super) async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Self { rooms, key, version, made, folder } = self;
         rooms.database().clone().close().await.unwrap();
         drop(rooms);
@@ -47,7 +47,7 @@ impl World {
     }
 
     /// A room with a creator, power levels and join rules.
-    pub(super) async fn room(&self, creator: &str, join_rule: &str) -> OwnedRoomId {
+    pub(crate) async fn room(&self, creator: &str, join_rule: &str) -> OwnedRoomId {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let content = json!({"room_version": self.version, "creator": creator, "number": number});
         let rules = self.version.rules().unwrap();
@@ -93,7 +93,7 @@ impl World {
         room
     }
 
-    pub(super) async fn say(
+    pub(crate) async fn say(
         &self,
         room: &OwnedRoomId,
         sender: &str,
@@ -106,7 +106,7 @@ impl World {
         self.rooms.send(room, Intent::new(needs, move |_| Ok(Proposal::say(draft.clone())))).await
     }
 
-    pub(super) async fn member(
+    pub(crate) async fn member(
         &self,
         room: &OwnedRoomId,
         sender: &str,
@@ -118,11 +118,11 @@ impl World {
     }
 }
 
-pub(super) fn server() -> OwnedServerName {
+pub(crate) fn server() -> OwnedServerName {
     server_name!("x").to_owned()
 }
 
-pub(super) fn draft(sender: &str, kind: &str, state_key: Option<&str>, content: Value) -> Draft {
+pub(crate) fn draft(sender: &str, kind: &str, state_key: Option<&str>, content: Value) -> Draft {
     let content: CanonicalJsonObject = serde_json::from_value(content).unwrap();
     Draft {
         sender: sender.try_into().unwrap(),
@@ -145,7 +145,7 @@ async fn open(folder: &std::path::Path, key: &Arc<SigningKey>) -> Rooms {
 }
 
 /// SurrealDB wants deep stacks.
-pub(super) fn run<F: Future<Output = ()>>(test: F) {
+pub(crate) fn run<F: Future<Output = ()>>(test: F) {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(10 << 20)

@@ -1,5 +1,6 @@
 //! The section of rooms that the user is in.
 
+use matryx_core::membership::Membership;
 use matryx_repository::{Mine, StoreError};
 
 use super::{
@@ -12,6 +13,16 @@ use crate::{
     sync::token::line_up_to,
 };
 
+/// How far a client knows a room that its user is in.
+struct Known {
+    /// The line up to which it knows it; none, if the user was not in the room then.
+    line: Option<i64>,
+    /// Whether the user has been in it ever since. Who has left and come back is told all of the state again.
+    stayed: bool,
+    /// What the user sees of the room from that line on.
+    sight: Sight,
+}
+
 impl View<'_> {
     /// A room that the user is in; `None` if there is nothing to say of it.
     pub(super) async fn joined(
@@ -20,12 +31,12 @@ impl View<'_> {
         look: &Look,
         mine: &Mine,
     ) -> Result<Option<JoinedRoom>, StoreError> {
-        let (known, sight) = self.known(room, look, mine).await?;
+        let Known { line: known, stayed, sight } = self.known(room, look, mine).await?;
         let span = known.unwrap_or(0)..look.n;
-        let tail = self.tail(room, span, self.limit(), &sight).await?;
+        let tail = self.tail(room, span, self.limit(), &sight, None).await?;
         let begin = before(&look.state, &tail);
         let changes = match known {
-            Some(known) if !self.question.full_state => {
+            Some(known) if stayed && !self.question.full_state => {
                 Some(self.changes(room, known, look.n, &look.state, &tail).await?)
             }
             _ => None,
@@ -50,14 +61,7 @@ impl View<'_> {
         Ok(Some(JoinedRoom { summary, state, timeline }))
     }
 
-    /// The line up to which the client knows the room: none, unless the user has been in it since then. And what the user
-    /// sees of it from there on.
-    async fn known(
-        &self,
-        room: &Room,
-        look: &Look,
-        mine: &Mine,
-    ) -> Result<(Option<i64>, Sight), StoreError> {
+    async fn known(&self, room: &Room, look: &Look, mine: &Mine) -> Result<Known, StoreError> {
         let joined = || Sight::joined_since(mine.user.clone(), mine.n);
         let Some(since) = self.since else {
             // Most timelines end long after the user's joining: nothing needs to be read to know that they see it.
@@ -66,13 +70,15 @@ impl View<'_> {
             } else {
                 self.rooms.sight(room, &mine.user).await?
             };
-            return Ok((None, sight));
+            return Ok(Known { line: None, stayed: false, sight });
         };
         let line = line_up_to(self.rooms, room, since).await?;
         if mine.pos <= since {
-            return Ok((Some(line), joined()));
+            return Ok(Known { line: Some(line), stayed: true, sight: joined() });
         }
         let sight = self.rooms.sight(room, &mine.user).await?;
-        Ok((sight.joined_throughout(line, look.n).then_some(line), sight))
+        let known = sight.membership_at(line) == Membership::Joined;
+        let stayed = sight.joined_throughout(line, look.n);
+        Ok(Known { line: known.then_some(line), stayed, sight })
     }
 }

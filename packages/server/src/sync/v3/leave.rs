@@ -24,8 +24,10 @@ struct Past {
     sight: Sight,
     /// The line with which they ceased to be in it, if the client does not know that yet or wants everything again.
     parted: Option<i64>,
-    /// The line up to which the client knows it as a room that they are in, if they were in it from there to `parted`.
+    /// The line up to which the client knows it as a room that they are in.
     known: Option<i64>,
+    /// Whether they were in it from there to `parted`.
+    stayed: bool,
     /// The lines after that which are about them: invited anew and refused, banned.
     later: Vec<i64>,
 }
@@ -35,21 +37,22 @@ impl View<'_> {
     pub(super) async fn left(&self, room: &Room, mine: &Mine) -> Result<LeftRoom, StoreError> {
         let past = self.past(room, mine).await?;
         let (later, cut) = self.later(room, &past).await?;
+        let own = StateKey::member(&mine.user);
         let mut tail = match past.parted {
             Some(end) => {
                 let limit = self.limit() - later.len();
-                self.tail(room, past.known.unwrap_or(0)..end, limit, &past.sight).await?
+                let hidden = (cut && later.is_empty()).then(|| own.clone());
+                self.tail(room, past.known.unwrap_or(0)..end, limit, &past.sight, hidden).await?
             }
             None => Tail::none(later.first().map_or(mine.n, |line| line.n - 1)),
         };
-        let own = StateKey::member(&mine.user);
         let mut end = match past.parted {
             Some(n) => self.rooms.state_at(&room.id, n).await?,
             None => StateMap::new(),
         };
         let begin = before(&end, &tail);
         let mut changes = match (past.parted, past.known) {
-            (Some(n), Some(known)) if !self.question.full_state => {
+            (Some(n), Some(known)) if past.stayed && !self.question.full_state => {
                 Some(self.changes(room, known, n, &end, &tail).await?)
             }
             _ => None,
@@ -59,11 +62,10 @@ impl View<'_> {
             let entry =
                 StateEntry { event_id: mine.event.clone(), membership: Some(mine.membership) };
             end.insert(own.clone(), entry.clone());
-            let old = begin.get(&own).cloned();
-            changes.iter_mut().for_each(|changes| {
-                let (key, new, old) = (own.clone(), Some(entry.clone()), old.clone());
-                changes.push(Change { key, new, old });
-            });
+            if let Some(changes) = &mut changes {
+                let old = begin.get(&own).cloned();
+                changes.push(Change { key: own, new: Some(entry), old });
+            }
         }
         tail.shown.extend(later);
         let rules = Arc::clone(&room.look().rules);
@@ -90,36 +92,34 @@ impl View<'_> {
             .find(|pair| pair[0].1 == Membership::Joined && pair[1].1 != Membership::Joined)
             .map(|pair| pair[1].0)
             .filter(|n| *n > since || self.question.full_state);
-        let known = parted
-            .filter(|n| {
-                self.since.is_some() && (*n <= since || sight.joined_throughout(since, n - 1))
-            })
-            .map(|n| since.min(n));
+        let was_in = self.since.is_some() && sight.membership_at(since) == Membership::Joined;
+        let known = parted.filter(|n| was_in || *n <= since).map(|n| since.min(n));
+        let stayed = parted.is_some_and(|n| sight.joined_throughout(since, n - 1));
         let after = parted.unwrap_or(since).max(since);
         let later = path.into_iter().map(|(n, _)| n).filter(|n| *n > after).collect();
-        Ok(Past { sight, parted, known, later })
+        Ok(Past { sight, parted, known, stayed, later })
     }
 
     /// What happened to the user after they had ceased to be in the room, oldest first: as much of it as the timeline
-    /// takes. And whether that is not all.
+    /// takes. And whether that is not all. If the newest is not wanted, none of the others is shown: they stand no more.
     async fn later(&self, room: &Room, past: &Past) -> Result<(Vec<Arc<Line>>, bool), StoreError> {
         let filter = EventFilter(&self.question.filter.room.timeline);
         let mut lines = Vec::new();
-        if !filter.room(&room.id) {
-            return Ok((lines, false));
-        }
+        let mut cut = false;
         for n in past.later.iter().rev() {
-            let line = self.rooms.lines(room, *n, *n).await?;
-            let wanted = line.into_iter().filter(|line| filter.event(&line.event.pdu));
-            for line in wanted {
-                if lines.len() == self.limit() {
-                    lines.reverse();
-                    return Ok((lines, true));
+            let line = self.rooms.lines(room, *n, *n).await?.pop();
+            let wants = |line: &Line| filter.room(&room.id) && filter.event(&line.event.pdu);
+            let line = line.filter(|line| wants(line));
+            match line {
+                Some(line) if lines.len() < self.limit() => lines.push(line),
+                None if !lines.is_empty() => {}
+                _ => {
+                    cut = true;
+                    break;
                 }
-                lines.push(line);
             }
         }
         lines.reverse();
-        Ok((lines, false))
+        Ok((lines, cut))
     }
 }

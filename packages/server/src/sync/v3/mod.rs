@@ -12,13 +12,15 @@ mod leave;
 mod state;
 mod stripped;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
 use std::{ops::Range, pin::pin, sync::Arc, time::Duration};
 
 use matryx_core::{
     membership::Membership,
-    room::{Change, StateMap},
+    room::{Change, StateKey, StateMap},
 };
 use matryx_repository::{Mine, StoreError, StoredEvent};
 use ruma::{
@@ -27,16 +29,20 @@ use ruma::{
     room_version_rules::RoomVersionRules,
     serde::Raw,
 };
+use tokio_util::sync::CancellationToken;
 
 pub use self::answer::Answer;
 use self::{
     answer::{Event, InvitedRoom, KnockedRoom},
     stripped::stripped,
-    timeline::Tail,
+    timeline::{Tail, Told},
 };
-use super::filter::{EventFilter, wants_room};
+use super::{
+    Waiter,
+    filter::{EventFilter, wants_room},
+};
 use crate::{
-    app::App,
+    clock::Clock,
     room::{Look, Room, Rooms, Sight, Standing, Standings, Viewer, add_up},
 };
 
@@ -88,18 +94,23 @@ struct View<'a> {
 }
 
 /// Answers a question: at once if there is something to say or the client knows nothing, else when there is, or
-/// after the timeout, or when the server stops.
+/// after the timeout, or when `stop` is cancelled.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn sync(app: &App, question: &Question) -> Result<Answer, StoreError> {
-    let stream = app.rooms.stream();
+pub async fn sync(
+    rooms: &Rooms,
+    clock: &Clock,
+    stop: &CancellationToken,
+    question: &Question,
+) -> Result<Answer, StoreError> {
+    let stream = rooms.stream();
     // A token from the future is one from before a backup was restored: such a client begins anew.
     let mut since = question.since.filter(|since| *since <= stream.published());
     let mut timeout = pin!(tokio::time::sleep(question.timeout));
     let mut waiter = None;
     loop {
-        let (answer, standing) = answer(app, question, since).await?;
+        let (answer, standing) = answer(rooms, clock, question, since).await?;
         if !answer.is_empty()
             || since.is_none()
             || question.full_state
@@ -111,10 +122,10 @@ pub async fn sync(app: &App, question: &Question) -> Result<Answer, StoreError> 
         since = Some(standing.pos);
         match &waiter {
             Some((known, waiter)) if same(known, &standing.rooms) => {
-                let waiter: &crate::sync::Waiter<'_> = waiter;
+                let waiter: &Waiter<'_> = waiter;
                 tokio::select! {
                     biased;
-                    () = app.shutdown.cancelled() => return Ok(answer),
+                    () = stop.cancelled() => return Ok(answer),
                     () = &mut timeout => return Ok(answer),
                     () = waiter.news() => {}
                 }
@@ -141,16 +152,16 @@ fn joined(standings: &Standings) -> impl Iterator<Item = &Arc<Mine>> {
 
 /// What is to be said now, and the memberships as of then.
 async fn answer(
-    app: &App,
+    rooms: &Rooms,
+    clock: &Clock,
     question: &Question,
     since: Option<u64>,
 ) -> Result<(Answer, Standing), StoreError> {
-    let rooms = &app.rooms;
     // Keeps the rooms in memory while the answer is made, so that their looks stay.
     let mut held = Vec::new();
     loop {
         let standing = rooms.stream().standing(&question.user).await?;
-        let view = View { rooms, question, since, pos: standing.pos, now: app.clock.now() };
+        let view = View { rooms, question, since, pos: standing.pos, now: clock.now() };
         if let Some(looks) = view.looks(&standing.rooms, &mut held).await? {
             return Ok((view.answer(&standing.rooms, looks).await?, standing));
         }
@@ -221,11 +232,11 @@ impl View<'_> {
                 answer.rooms.join.insert(mine.room.clone(), joined);
             }
         }
-        for mine in standings.values().filter(|mine| self.wants(&mine.room)) {
+        let others = standings.values().filter(|mine| mine.membership != Membership::Joined);
+        for mine in others.filter(|mine| self.wants(&mine.room)) {
             let room = mine.room.clone();
             let news = self.is_new(mine);
             match mine.membership {
-                Membership::Joined => {}
                 Membership::Invited if news || self.is_whole() => {
                     let invite_state = stripped(mine)?;
                     answer.rooms.invite.insert(room, InvitedRoom { invite_state });
@@ -265,19 +276,23 @@ impl View<'_> {
         timeline::reach(self.limit(), !filter.is_open())
     }
 
-    /// The newest lines of a stretch that the user may see and wants to.
+    /// The newest lines of a stretch that the user may see and wants to. `later` are keys at which something else stands that
+    /// comes after it.
     async fn tail(
         &self,
         room: &Room,
         span: Range<i64>,
         limit: usize,
         sight: &Sight,
+        later: Option<StateKey>,
     ) -> Result<Tail, StoreError> {
         let filter = EventFilter(&self.question.filter.room.timeline);
         if !filter.room(&room.id) {
             return Ok(Tail::none(span.end));
         }
-        timeline::read(self.rooms, room, span, limit, self.reach(), |line| {
+        let applied = self.question.form == StateForm::Before;
+        let told = applied.then(|| Told::later(later));
+        timeline::read(self.rooms, room, span, limit, self.reach(), told, |line| {
             filter.event(&line.event.pdu) && sight.sees(line.n, &line.event)
         })
         .await

@@ -1,7 +1,8 @@
 //! The newest lines of a stretch that a client is to see.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
+use matryx_core::room::StateKey;
 use matryx_repository::{Line, StoreError};
 
 use crate::room::{Room, Rooms};
@@ -32,13 +33,14 @@ pub(super) fn reach(limit: usize, selective: bool) -> i64 {
 }
 
 /// Reads the lines behind `span.start` up to `span.end`, the newest first, until `limit` of them fit and one more is
-/// known, or `reach` lines have been looked at.
+/// known, or `reach` lines have been looked at. `told` is there if the client makes the room's state of them.
 pub(super) async fn read(
     rooms: &Rooms,
     room: &Room,
     span: Range<i64>,
     limit: usize,
     reach: i64,
+    mut told: Option<Told>,
     fits: impl Fn(&Line) -> bool,
 ) -> Result<Tail, StoreError> {
     let mut tail = Tail { shown: Vec::new(), passed: Vec::new(), start: span.end, limited: false };
@@ -47,8 +49,10 @@ pub(super) async fn read(
     while tail.start > floor {
         let from = floor.max(tail.start - step);
         for line in rooms.lines(room, from + 1, tail.start).await?.into_iter().rev() {
-            if fits(&line) {
-                if tail.shown.len() == limit {
+            let fits = fits(&line);
+            let stands = told.as_mut().is_none_or(|told| told.takes(&line, fits));
+            if fits {
+                if tail.shown.len() == limit || !stands {
                     tail.limited = true;
                     tail.start = line.n;
                     tail.shown.reverse();
@@ -64,6 +68,39 @@ pub(super) async fn read(
     tail.limited = floor > span.start;
     tail.shown.reverse();
     Ok(tail)
+}
+
+/// Who tells a client, from a room's end backwards, what stands at each key that has changed: the timeline, or something
+/// that is not in it. An event that stands no more must not come after what tells that: the timeline begins behind it.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The newest change is an event of the timeline: whatever comes before it does not matter.
+    here: HashSet<StateKey>,
+    /// The newest change is hidden from the client, or came about by resolution.
+    elsewhere: HashSet<StateKey>,
+}
+
+impl Told {
+    /// What stands at these keys is told by something that comes after the lines.
+    pub(super) fn later(keys: impl IntoIterator<Item = StateKey>) -> Self {
+        Self { elsewhere: keys.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Takes in the next line backwards, which is shown or not; whether it may be.
+    fn takes(&mut self, line: &Line, shown: bool) -> bool {
+        let own = line.event.pdu.key().filter(|_| shown);
+        let id = line.event.pdu.event_id();
+        for change in &line.changes {
+            let by_itself = change.new.as_ref().is_some_and(|new| new.event_id == *id);
+            let key = &change.key;
+            if self.here.contains(key) || self.elsewhere.contains(key) {
+                continue;
+            }
+            let set = if shown && by_itself { &mut self.here } else { &mut self.elsewhere };
+            set.insert(key.clone());
+        }
+        own.is_none_or(|key| self.here.contains(&key))
+    }
 }
 
 impl Tail {
