@@ -74,9 +74,10 @@ impl Answer {
 
     /// Not yet: what is still to be done to prove who one is (401 with flows and a session).
     #[track_caller]
-    pub fn refused_challenge(self) {
+    pub fn refused_challenge(self) -> Value {
         let challenge = self.body["flows"].is_array() && self.body["session"].is_string();
         assert!(self.status == 401 && challenge, "{} was answered {}", self.asked, self.text);
+        self.body
     }
 
     /// The commonest refusal: 403 `M_FORBIDDEN`.

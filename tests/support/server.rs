@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use matryx_server::{
+    app::App,
     clock::Clock,
     config::Config,
     lifecycle::{RunningServer, Server},
@@ -57,6 +58,11 @@ pub struct TestServer {
 
 impl TestServer {
     pub async fn start() -> Self {
+        Self::start_with(Clock::machine(), |_| {}).await
+    }
+
+    /// With a clock of the test's, and what it changes of the configuration.
+    pub async fn start_with(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let folder = folder::empty();
         let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
         config.listener.client.port = 0;
@@ -65,11 +71,17 @@ impl TestServer {
         config.registration.open = true;
         config.testing.cheap_password_hashing = true;
         config.testing.disable_rate_limits = true;
+        change(&mut config);
         // On a thread of the runtime: the test's own has not enough stack for the engine.
-        let start = tokio::spawn(Server::start(config, Clock::machine()));
+        let start = tokio::spawn(Server::start(config, clock));
         let running = start.await.expect("no panic").expect("a server that starts");
         let http = Http::new(&format!("http://{}", running.address()));
         Self { running, http, _folder: folder }
+    }
+
+    /// What no endpoint does yet is done from inside.
+    pub fn app(&self) -> &App {
+        self.running.app()
     }
 
     /// The server's name.
