@@ -52,9 +52,11 @@ fn waiting_syncs_are_answered_when_it_stops() {
             user.sync(Sync::since(since).waiting(600_000)).await.silent(&room);
         };
         let stop = async {
-            // The requests are under way when this one, sent after them, is answered.
-            alice.joined_rooms().await;
-            bob.joined_rooms().await;
+            // The requests are under way when these, sent after them, are answered.
+            for _ in 0..10 {
+                alice.joined_rooms().await;
+                bob.joined_rooms().await;
+            }
             tokio::task::spawn_blocking(|| server.stop()).await.expect("an end");
         };
         futures::join!(waiting(&alice, &alices), waiting(&bob, &bobs), stop);
