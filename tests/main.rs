@@ -37,6 +37,7 @@ mod start_stop;
 mod state;
 mod support;
 mod sync_sections;
+mod sync_shape;
 mod sync_timeline;
 mod sync_waiting;
 mod sync_windows;
