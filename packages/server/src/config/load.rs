@@ -120,11 +120,32 @@ fn sentence(error: &figment::Error, given: &Figment) -> String {
         kind if path.is_empty() => kind.to_string(),
         kind => match given.find_value(&path) {
             Ok(value) if !path.ends_with("secret") && !path.ends_with("token") => {
-                format!("{path} is {}: {kind}", shown(&value))
+                format!("{path} is {}: {}", shown(&value), wanted(kind))
             }
-            _ => format!("{path}: {kind}"),
+            _ => format!("{path}: {}", wanted(kind)),
         },
     }
+}
+
+/// What a value must be, in words for those who write the file.
+fn wanted(kind: &Kind) -> String {
+    let expected = match kind {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => expected.to_string(),
+        Kind::UnknownVariant(_, known) => {
+            let known: Vec<_> = known.iter().map(|name| format!("\"{name}\"")).collect();
+            return format!("it must be {}", known.join(" or "));
+        }
+        kind => return kind.to_string(),
+    };
+    let expected = match &*expected {
+        "u16" => "a whole number from 0 to 65535",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text in quotes",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other => other,
+    };
+    format!("it must be {expected}")
 }
 
 fn shown(value: &Value) -> String {
@@ -225,8 +246,14 @@ mod tests {
         for (toml, parts) in [
             ("server_name = \"a b\"", ["server_name", "\"a b\""]),
             ("default_room_version = \"5\"", ["default_room_version is \"5\"", "\"6\" to \"12\""]),
-            ("[listener.client]\nport = 70000", ["listener.client.port is 70000", "u16"]),
-            ("[log]\nformat = \"xml\"", ["log.format is \"xml\"", "text"]),
+            (
+                "[listener.client]\nport = 70000",
+                ["listener.client.port is 70000", "from 0 to 65535"],
+            ),
+            ("[log]\nformat = \"xml\"", ["log.format is \"xml\"", "\"text\" or \"json\""]),
+            ("[log]\nlevel = 5", ["log.level is 5", "a text in quotes"]),
+            ("[registration]\nopen = \"yes\"", ["registration.open is \"yes\"", "true or false"]),
+            ("[appservice]\nregistration_files = 1", ["registration_files is 1", "a list"]),
             ("[log]\nlevel = \"loud\"", ["log.level is \"loud\"", "debug"]),
             ("[log]\nlevel = \"\"", ["log.level is \"\"", "debug"]),
             ("[log]\nlevel = \"info,a=loud\"", ["log.level is \"info,a=loud\"", "debug"]),
