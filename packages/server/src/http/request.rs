@@ -109,8 +109,6 @@ fn object(body: &[u8]) -> Result<(), ApiError> {
         return Err(not_json());
     }
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        // A text that is skipped is not looked at by the parser.
-        _ if std::str::from_utf8(body).is_err() => Err(not_json()),
         Some(b'{') => Ok(()),
         _ if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
             Err(ApiError::bad_json("The body must be a JSON object."))
@@ -141,6 +139,8 @@ fn unfit(error: FromHttpRequestError, body: &[u8]) -> ApiError {
         E::Json(_) => ApiError::bad_json(message),
         E::Header(HeaderDeserializationError::MissingHeader(_)) => ApiError::missing_param(message),
         // The path's segments and the query's values come as the same kind of error.
-        _ => ApiError::invalid_param(message),
+        _ => ApiError::invalid_param(format!(
+            "A part of the path or a value of the query is not what it must be: {message}."
+        )),
     }
 }

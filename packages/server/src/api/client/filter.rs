@@ -43,5 +43,5 @@ fn own(requester: &Requester, user: &UserId) -> Result<(), ApiError> {
         return Ok(());
     }
     let own = &requester.user_id;
-    Err(ApiError::forbidden(format!("{own} may use the own filters, not those of {user}.")))
+    Err(ApiError::forbidden(format!("{own} may use their own filters, not those of {user}.")))
 }
