@@ -113,3 +113,41 @@ fn a_folder_that_cannot_be_used_is_explained() {
     let said = refuses_to_start(folder.path(), &[]);
     assert!(said.contains("data"), "{said}");
 }
+
+#[test]
+fn a_damaged_file_is_explained_in_one_line() {
+    for name in ["signing.key", "registration_token"] {
+        let folder = ServerProcess::first_start().stop();
+        fs::write(folder.path().join("data").join(name), "").unwrap();
+        let said = refuses_to_start(folder.path(), &[]);
+        assert!(said.contains(name) && said.contains("empty"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn the_way_to_the_first_user_is_the_one_that_is_configured() {
+    for (token, way) in [
+        ("sesame", "register with the token of the configuration from any client, or stop"),
+        ("", "to make the first user: stop the server and run"),
+    ] {
+        let folder = empty_folder();
+        let text = format!("[registration]\ntoken = \"{token}\"\n");
+        fs::write(folder.path().join("matryx.toml"), text).unwrap();
+        let mut server = ServerProcess::start_in(folder);
+        server.hears(way);
+        assert!(!server.folder().join("data/registration_token").exists());
+        server.stop();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_data_directory_is_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let server = ServerProcess::first_start();
+    let data = fs::metadata(server.folder().join("data")).unwrap();
+    assert_eq!(data.permissions().mode() & 0o777, 0o700);
+    server.stop();
+}

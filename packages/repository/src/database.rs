@@ -210,11 +210,20 @@ fn path_of(url: &str) -> Result<PathBuf, OpenError> {
     }
 }
 
+/// Makes the data directory, where there is none. Messages and hashes of passwords are for nobody else on the machine.
+fn own_directory(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
 /// Takes the lock file beside the database.
 fn hold(path: &Path) -> Result<File, OpenError> {
     let directory = |source| OpenError::Directory { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(directory)?;
+        own_directory(parent).map_err(directory)?;
     }
     let lock = File::create(path.with_extension("lock")).map_err(directory)?;
     match lock.try_lock() {

@@ -14,9 +14,14 @@ use crate::random::Random;
 /// the secret.
 ///
 /// # Errors
-/// When the file can't be read or written.
+/// When the file can't be read or written, or has nothing in it.
 pub(crate) fn secret(path: &Path, make: impl FnOnce() -> String) -> io::Result<(String, bool)> {
     match fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => {
+            return Err(io::Error::other(
+                "it is empty; remove it, and the next start makes another",
+            ));
+        }
         Ok(text) => return Ok((text.trim().to_owned(), false)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -70,6 +75,9 @@ mod tests {
         let path = folder.path().join("deep/secret");
         assert_eq!(secret(&path, || "one".to_owned()).unwrap(), ("one".to_owned(), true));
         assert_eq!(secret(&path, || "two".to_owned()).unwrap(), ("one".to_owned(), false));
+        fs::write(folder.path().join("empty"), "\n").unwrap();
+        let error = secret(&folder.path().join("empty"), || "one".to_owned()).unwrap_err();
+        assert!(error.to_string().contains("it is empty"), "{error}");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -89,9 +89,16 @@ impl Server {
         config.listener.client.port = address.port();
 
         let database = open(&config).await?;
-        let key = signing_key(&config)?;
-        let new_token = registration_token(&mut config)?;
-        let app = App::open(config, clock, key, database).await?;
+        let (app, new_token) = match assemble(config, clock, database.clone()).await {
+            Ok(parts) => parts,
+            Err(error) => {
+                // In order, so that the log has nothing but the reason.
+                if let Err(error) = database.close().await {
+                    tracing::debug!(%error, "database.close");
+                }
+                return Err(error);
+            }
+        };
 
         // A reply is written at once; waiting for more to send costs a client 40 ms.
         let listener = listener.tap_io(|connection| {
@@ -151,6 +158,17 @@ impl RunningServer {
     }
 }
 
+/// Reads or makes the secret files and puts the server together; also says whether the registration token is new.
+async fn assemble(
+    mut config: Config,
+    clock: Clock,
+    database: Database,
+) -> Result<(App, bool), StartError> {
+    let key = signing_key(&config)?;
+    let new_token = registration_token(&mut config)?;
+    Ok((App::open(config, clock, key, database).await?, new_token))
+}
+
 /// Opens the database that the configuration names.
 ///
 /// # Errors
@@ -170,10 +188,13 @@ pub async fn open(config: &Config) -> Result<Database, OpenError> {
 /// When its file can't be made, read or understood.
 pub fn signing_key(config: &Config) -> Result<SigningKey, StartError> {
     let path = config.data_dir.join("signing.key");
-    let (line, _) = match files::secret(&path, || files::signing_key(&Random::machine())) {
+    let (line, new) = match files::secret(&path, || files::signing_key(&Random::machine())) {
         Ok(found) => found,
         Err(source) => return Err(StartError::File { path, source }),
     };
+    if new {
+        tracing::info!("made a new signing key: {}", path.display());
+    }
     SigningKey::parse(&line).map_err(|source| StartError::Key { path, source })
 }
 

@@ -31,11 +31,12 @@ async fn serve(config: Config) -> Outcome {
         }
     };
 
+    let own_token = config.registration.token.is_some();
     let server = tokio::select! {
         server = Server::start(config, Clock::machine()) => server?,
         _ = told() => return Ok(()),
     };
-    introduce(&server);
+    introduce(&server, own_token);
 
     let signal = told().await;
     tracing::info!(signal, "stopping; a second signal leaves at once");
@@ -49,8 +50,8 @@ async fn serve(config: Config) -> Outcome {
     Ok(())
 }
 
-/// What someone who has just started the server wants to know.
-fn introduce(server: &RunningServer) {
+/// What someone who has just started the server wants to know. `own_token`: the configuration says something about it.
+fn introduce(server: &RunningServer, own_token: bool) {
     let app = server.app();
     let config = &app.config;
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
@@ -58,15 +59,25 @@ fn introduce(server: &RunningServer) {
     tracing::info!("this server is {}; its data is in {}", app.server_name, data.display());
     if config.registration.open {
         tracing::warn!("registration is open: anyone who reaches the server can make an account");
-    } else if let Some(token) = &config.registration.token {
-        if server.made_registration_token() {
-            tracing::info!("the registration token is {}", token.reveal());
-        }
-        tracing::info!(
-            "to make the first user: register with the token in {} from any client, or stop the server and run: matryx admin create-user NAME --admin",
-            data.join("registration_token").display()
-        );
+        return;
     }
+    let token = config.registration.token.as_ref();
+    if let Some(token) = token.filter(|_| server.made_registration_token()) {
+        tracing::info!("the registration token is {}", token.reveal());
+    }
+    let by_token = match token {
+        None => String::new(),
+        Some(_) if own_token => {
+            "register with the token of the configuration from any client, or ".to_owned()
+        }
+        Some(_) => format!(
+            "register with the token in {} from any client, or ",
+            data.join("registration_token").display()
+        ),
+    };
+    tracing::info!(
+        "to make the first user: {by_token}stop the server and run: matryx admin create-user NAME --admin"
+    );
 }
 
 fn start_log(log: &Log) -> Outcome {
