@@ -62,6 +62,10 @@ fn accounts_are_made_and_changed_while_the_server_is_down() {
     });
     let folder = server.stop();
     succeeds(folder.path(), &["admin", "deactivate-user", "bob"], "");
+    for change in ["reset-password", "make-admin"] {
+        let said = fails(folder.path(), &["admin", change, "bob"], "another password\n");
+        assert!(said.contains("deactivated"), "{said}");
+    }
     let server = ServerProcess::start_in(folder);
     runtime().block_on(async {
         let body = json!({

@@ -96,8 +96,9 @@ impl Users {
     /// Makes a user an admin or takes that away.
     ///
     /// # Errors
-    /// When there is no such account, or the database fails.
+    /// When there is no such account or it is deactivated, or the database fails.
     pub async fn set_admin(&self, user: &UserId, admin: bool) -> Result<(), UserError> {
+        self.in_use(user).await?;
         if self.0.database.set_admin(user, admin).await? {
             Ok(())
         } else {
@@ -108,18 +109,28 @@ impl Users {
     /// Gives a user another password and, with `log_out`, ends all of the user's sessions.
     ///
     /// # Errors
-    /// When there is no such account, the password is refused, or the database fails.
+    /// When there is no such account or it is deactivated, the password is refused, or the database fails.
     pub async fn set_password(
         &self,
         user: &UserId,
         password: String,
         log_out: bool,
     ) -> Result<(), UserError> {
+        self.in_use(user).await?;
         let hash = self.0.hashing.hash(password).await?;
         let removed = self.0.database.set_password(user, &hash, log_out).await?;
         let removed = removed.ok_or_else(|| UserError::NotFound(user.to_owned()))?;
         self.0.sessions.forget(&removed);
         Ok(())
+    }
+
+    /// Refuses accounts that are not there or closed: what is changed of them would do nothing.
+    async fn in_use(&self, user: &UserId) -> Result<(), UserError> {
+        match self.0.database.account(user).await? {
+            Some(account) if account.deactivated => Err(UserError::Deactivated),
+            Some(_) => Ok(()),
+            None => Err(UserError::NotFound(user.to_owned())),
+        }
     }
 
     /// Closes an account for good: nobody logs in to it again, and nobody gets its name.
