@@ -130,7 +130,7 @@ fn sentence(error: &figment::Error, given: &Figment) -> String {
 /// What a value must be, in words for those who write the file.
 fn wanted(kind: &Kind) -> String {
     let expected = match kind {
-        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => expected.to_string(),
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => expected.clone(),
         Kind::UnknownVariant(_, known) => {
             let known: Vec<_> = known.iter().map(|name| format!("\"{name}\"")).collect();
             return format!("it must be {}", known.join(" or "));
