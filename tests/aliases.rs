@@ -26,6 +26,11 @@ fn an_alias_leads_to_its_room() {
         assert_eq!(found["servers"], json!(["localhost"]));
         let aliases = alice.get(&["rooms", &room, "aliases"]).await.ok();
         assert_eq!(aliases["aliases"], json!([alias]));
+        bob.get(&["rooms", &room, "aliases"]).await.forbidden();
+        let everybody = json!({ "history_visibility": "world_readable" });
+        alice.put_state(&room, "m.room.history_visibility", "", everybody).await.ok();
+        let aliases = bob.get(&["rooms", &room, "aliases"]).await.ok();
+        assert_eq!(aliases["aliases"], json!([alias]));
         bob.join_by(&alias).await.ok();
         alice.delete(&["directory", "room", &alias]).await.ok();
         bob.get(&["directory", "room", &alias]).await.refused(404, "M_NOT_FOUND");

@@ -43,6 +43,24 @@ pub async fn find(app: &App, alias: &RoomAliasId) -> Result<Alias, SendError> {
     Err(Refusal::new(RefusalKind::NotFound, sentence).into())
 }
 
+/// The aliases of a room, for those who are in it, and for everybody if it is `world_readable`.
+///
+/// # Errors
+/// A refusal to others, or the database fails.
+pub async fn of_room(
+    app: &App,
+    user: &UserId,
+    room: &RoomId,
+) -> Result<Vec<OwnedRoomAliasId>, SendError> {
+    let reading = app.rooms.reading(room, user).await?;
+    if reading.membership != Membership::Joined && !reading.sight.world_readable_at(reading.look.n)
+    {
+        let sentence = "Only those who are in a room see its aliases.";
+        return Err(Refusal::forbidden(sentence).into());
+    }
+    Ok(app.database.aliases_of(room).await?)
+}
+
 /// The alias of this server with this local part.
 ///
 /// # Errors

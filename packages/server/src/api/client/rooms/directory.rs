@@ -20,7 +20,6 @@ use crate::{
     app::App,
     directory,
     http::{ApiError, Matrix},
-    room::SendError,
 };
 
 /// `GET /_matrix/client/v3/directory/room/{roomAlias}`
@@ -72,10 +71,6 @@ pub(in crate::api::client) async fn list(
     app: App,
     matrix: Matrix<aliases::v3::Request>,
 ) -> Result<aliases::v3::Response, ApiError> {
-    let room_id = matrix.request.room_id;
-    let room = app.rooms.room(&room_id).await?.ok_or(SendError::UnknownRoom)?;
-    if room.look().membership(&matrix.identity.user_id) != Membership::Joined {
-        return Err(ApiError::forbidden("Only those who are in a room see its aliases."));
-    }
-    Ok(aliases::v3::Response::new(app.database.aliases_of(&room_id).await?))
+    let (user, room) = (matrix.identity.user_id, matrix.request.room_id);
+    Ok(aliases::v3::Response::new(directory::of_room(&app, &user, &room).await?))
 }
