@@ -25,15 +25,15 @@ struct AliasRow {
     creator: String,
 }
 
-pub(crate) fn rows_of(alias: &Alias) -> [Object; 2] {
-    let id = vec![alias.room.as_str().into_value(), alias.alias.as_str().into_value()];
+/// Its row from either end.
+pub(crate) fn rows_of(alias: &Alias) -> [(RecordId, Object); 2] {
+    let back = vec![alias.room.as_str().into_value(), alias.alias.as_str().into_value()];
     [
-        object! {
-            id: named("alias", &alias.alias),
-            room: alias.room.as_str(),
-            creator: alias.creator.as_str(),
-        },
-        object! { id: record("room_alias", id) },
+        (
+            named("alias", &alias.alias),
+            object! { room: alias.room.as_str(), creator: alias.creator.as_str() },
+        ),
+        (record("room_alias", back), Object::new()),
     ]
 }
 
@@ -91,9 +91,9 @@ impl Database {
         if self.alias(&alias.alias).await?.is_some() {
             return Ok(false);
         }
-        let [forth, back] = rows_of(alias);
-        let rows = object! { forth: forth, back: back };
-        let sql = "BEGIN; INSERT INTO alias $forth; INSERT INTO room_alias $back; COMMIT";
+        let [(forth_id, forth), (back_id, back)] = rows_of(alias);
+        let rows = object! { forth_id: forth_id, forth: forth, back_id: back_id, back: back };
+        let sql = "BEGIN; CREATE $forth_id CONTENT $forth; CREATE $back_id CONTENT $back; COMMIT";
         match self.ask(sql, rows).await {
             Ok(_) => Ok(true),
             // Another request was faster: the record id is what makes an alias unique.
@@ -109,11 +109,8 @@ impl Database {
     /// # Errors
     /// When the database fails.
     pub async fn remove_alias(&self, alias: &Alias) -> Result<(), StoreError> {
-        let back = vec![alias.room.as_str().into_value(), alias.alias.as_str().into_value()];
-        let ids = object! {
-            forth: named("alias", &alias.alias),
-            back: record("room_alias", back),
-        };
+        let [(forth, _), (back, _)] = rows_of(alias);
+        let ids = object! { forth: forth, back: back };
         self.ask("BEGIN; DELETE $forth; DELETE $back; COMMIT", ids).await.map(drop)
     }
 }

@@ -1,15 +1,17 @@
 //! The one place that writes rooms: many appends in one durable transaction.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use matryx_core::room::{Change, StateEntry};
 use ruma::{OwnedEventId, OwnedRoomId};
-use surrealdb::types::{Object, RecordId, SurrealValue, object};
+use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
-    Alias, Database, Fork, Mine, RoomHead, StoreError, StoredEvent, TransactionKey, alias,
-    error::STALE,
-    event, mine,
+    Alias, Database, Fork, Mine, RoomHead, StoreError, StoredEvent, TransactionKey, alias, event,
+    mine,
     room::{self, signed},
     value::{named, record},
 };
@@ -57,20 +59,14 @@ pub struct Written {
     pub rows: u64,
 }
 
-/// The rows of a batch, table by table. Later appends of the same room take over the rows of earlier ones.
+/// The rows of a batch. Later appends of the same room take over the rows of earlier ones.
 #[derive(Default)]
 struct Batch {
-    was: BTreeMap<OwnedRoomId, u64>,
-    rooms: BTreeMap<OwnedRoomId, Object>,
-    events: BTreeMap<String, Object>,
-    lines: Vec<Object>,
-    keys: Vec<Object>,
-    state: BTreeMap<RecordId, Option<Object>>,
-    forks: Vec<Object>,
-    mine: BTreeMap<(String, String), Object>,
-    transactions: Vec<Object>,
-    aliases: [Vec<Object>; 2],
-    early: Vec<Object>,
+    /// Rows whose id can't be taken. That a room's line `n` is written once is what keeps two writers apart.
+    new: BTreeMap<RecordId, Object>,
+    /// Rows that may take the place of older ones.
+    put: BTreeMap<RecordId, Object>,
+    gone: BTreeSet<RecordId>,
 }
 
 impl Database {
@@ -79,8 +75,8 @@ impl Database {
     /// Appends of one room follow one another in the order given.
     ///
     /// # Errors
-    /// [`StoreError::Stale`] if a room does not stand where its append says; otherwise when the database fails.
-    /// Nothing has been written then, unless the engine itself does not know.
+    /// [`StoreError::Exists`] if a line, a transaction id or an alias is taken; otherwise when the database fails. Nothing has
+    /// been written then, unless the engine itself does not know.
     pub async fn commit(&self, appends: &[(u64, &Append)]) -> Result<Written, StoreError> {
         let mut batch = Batch::default();
         for (pos, append) in appends {
@@ -120,46 +116,41 @@ impl Database {
 impl Batch {
     fn add(&mut self, pos: u64, append: &Append) {
         let room = &append.head.room_id;
-        if let Some(was) = append.was
-            && !self.rooms.contains_key(room)
-        {
-            self.was.insert(room.clone(), was);
-        }
         let head = RoomHead { pos, ..append.head.clone() };
-        self.rooms.insert(room.clone(), room::head_row(&head));
+        let row = room::head_row(&head);
+        match append.was {
+            Some(_) => self.put(named("room", room), row),
+            None => self.new(named("room", room), row),
+        }
         for line in &append.lines {
-            self.add_event(&line.event);
+            let id = named("event", line.event.pdu.event_id());
+            self.new(id, event::row_of(&line.event));
             self.add_line(room, append.head.epoch, pos, line);
         }
         for event in &append.events {
-            self.add_event(event);
+            self.put(named("event", event.pdu.event_id()), event::row_of(event));
         }
-        self.forks.extend(append.forks.iter().map(event::fork_row));
+        for fork in &append.forks {
+            self.put(named("fork", &fork.event_id), event::fork_row(fork));
+        }
         for mine in &append.mine {
-            let key = (mine.user.to_string(), mine.room.to_string());
-            self.mine.insert(key, mine::row_of(mine, pos));
+            self.put(mine.record(), mine::row_of(mine, pos));
         }
         for (key, answer) in &append.transactions {
-            self.transactions.push(object! { id: key.record(), event: answer.as_str() });
+            self.new(key.record(), object! { event: answer.as_str() });
         }
         for (target, redaction) in &append.early {
-            let row = object! { id: named("redaction", target), event: redaction.as_str() };
-            self.early.push(row);
+            self.put(named("redaction", target), object! { event: redaction.as_str() });
         }
         for alias in &append.aliases {
-            let [forth, back] = alias::rows_of(alias);
-            self.aliases[0].push(forth);
-            self.aliases[1].push(back);
+            for (id, row) in alias::rows_of(alias) {
+                self.new(id, row);
+            }
         }
-    }
-
-    fn add_event(&mut self, event: &StoredEvent) {
-        self.events.insert(event.pdu.event_id().to_string(), event::row_of(event));
     }
 
     fn add_line(&mut self, room: &OwnedRoomId, epoch: i64, pos: u64, line: &NewLine) {
         let mut row = object! {
-            id: record("line", vec![room.as_str().into_value(), line.n.into_value()]),
             pos: signed(pos),
             event: named("event", line.event.pdu.event_id()),
         };
@@ -167,66 +158,84 @@ impl Batch {
             let changes: Vec<Object> = line.changes.iter().map(room::change_row).collect();
             row.insert("changes".to_owned(), changes.into_value());
         }
-        self.lines.push(row);
+        let place = vec![room.as_str().into_value(), line.n.into_value()];
+        self.new(record("line", place), row);
         for change in &line.changes {
-            let kind = change.key.kind.to_string();
-            let parts = |last: Option<i64>, second: Option<i64>| {
-                let mut parts = vec![room.as_str().into_value()];
-                parts.extend(second.map(SurrealValue::into_value));
-                parts.push(kind.as_str().into_value());
-                parts.push(change.key.key.to_string().into_value());
-                parts.extend(last.map(SurrealValue::into_value));
-                parts
+            let kind = change.key.kind.to_string().into_value();
+            let key = change.key.key.to_string().into_value();
+            let place = |parts: [Value; 3]| {
+                let mut place = vec![room.as_str().into_value()];
+                place.extend(parts);
+                place
             };
-            let version = record("key", parts(Some(line.n), None));
-            self.keys.push(entry_row(version, change.new.as_ref()));
-            let current = record("state", parts(None, Some(epoch)));
-            let row = change.new.as_ref().map(|entry| entry_row(current.clone(), Some(entry)));
-            self.state.insert(current, row);
+            let version = place([kind.clone(), key.clone(), line.n.into_value()]);
+            self.new(record("key", version), entry_row(change.new.as_ref()));
+            let current = record("state", place([epoch.into_value(), kind, key]));
+            match (&change.new, &change.old) {
+                (Some(entry), None) => self.new(current, entry_row(Some(entry))),
+                (Some(entry), Some(_)) => self.put(current, entry_row(Some(entry))),
+                (None, _) => self.remove(current),
+            }
         }
     }
 
-    /// One query string: BEGIN, the condition, an INSERT a table that has rows, COMMIT.
+    fn new(&mut self, id: RecordId, row: Object) {
+        if self.gone.remove(&id) {
+            // It was there before the batch, whatever an earlier append of the batch did to it.
+            self.put.insert(id, row);
+        } else {
+            self.new.insert(id, row);
+        }
+    }
+
+    fn put(&mut self, id: RecordId, row: Object) {
+        self.gone.remove(&id);
+        match self.new.get_mut(&id) {
+            Some(new) => *new = row,
+            None => drop(self.put.insert(id, row)),
+        }
+    }
+
+    fn remove(&mut self, id: RecordId) {
+        if self.new.remove(&id).is_none() {
+            self.put.remove(&id);
+            self.gone.insert(id);
+        }
+    }
+
+    /// One query string: BEGIN, what is new in one INSERT into all tables, what takes the place of older rows, COMMIT.
     fn into_query(self) -> (String, Object, Written) {
-        let mut query = Query::default();
-        if !self.was.is_empty() {
-            let (ids, was): (Vec<RecordId>, Vec<i64>) =
-                self.was.iter().map(|(room, was)| (named("room", room), signed(*was))).unzip();
-            query.variables.insert("was_ids".to_owned(), ids.into_value());
-            query.variables.insert("was".to_owned(), was.into_value());
-            query.statement(&format!(
-                "IF (SELECT VALUE pos FROM $was_ids) != $was {{ THROW '{STALE}' }}"
-            ));
-        }
-        let gone: Vec<RecordId> =
-            self.state.iter().filter(|(_, row)| row.is_none()).map(|(id, _)| id.clone()).collect();
-        query.put("event", self.events.into_values().collect(), &event::EVENT_COLUMNS);
-        query.put("line", self.lines, &[]);
-        query.put("key", self.keys, &[]);
-        query.put("state", self.state.into_values().flatten().collect(), &["event", "membership"]);
-        query.put("fork", self.forks, &["base", "delta"]);
-        query.put("mine", self.mine.into_values().collect(), &mine::MINE_COLUMNS);
-        query.put("txn", self.transactions, &[]);
-        let [forth, back] = self.aliases;
-        query.put("redaction", self.early, &["event"]);
-        query.put("alias", forth, &[]);
-        query.put("room_alias", back, &[]);
-        query.put(
-            "room",
-            self.rooms.into_values().collect(),
-            &["version", "n", "pos", "epoch", "tips"],
-        );
-        if !gone.is_empty() {
-            query.written.rows += gone.len() as u64;
-            query.variables.insert("gone".to_owned(), gone.into_value());
-            query.statement("DELETE $gone RETURN NONE");
-        }
-        (format!("BEGIN;{}COMMIT", query.sql), query.variables, query.written)
+        let rows = |rows: BTreeMap<RecordId, Object>| -> Vec<Object> {
+            let with_id = |(id, mut row): (RecordId, Object)| {
+                row.insert("id".to_owned(), id.into_value());
+                row
+            };
+            rows.into_iter().map(with_id).collect()
+        };
+        let mut sql = "BEGIN;".to_owned();
+        let mut variables = Object::new();
+        let mut written = Written::default();
+        let mut statement = |text: &str, name: &str, count: usize, value: Value| {
+            if count > 0 {
+                sql.push_str(text);
+                variables.insert(name.to_owned(), value);
+                written.statements += 1;
+                written.rows += count as u64;
+            }
+        };
+        let (new, put) = (rows(self.new), rows(self.put));
+        let gone: Vec<RecordId> = self.gone.into_iter().collect();
+        statement("INSERT $new RETURN NONE;", "new", new.len(), new.into_value());
+        let replace = "FOR $row IN $put { UPSERT $row.id REPLACE $row RETURN NONE };";
+        statement(replace, "put", put.len(), put.into_value());
+        statement("DELETE $gone RETURN NONE;", "gone", gone.len(), gone.into_value());
+        sql.push_str("COMMIT");
+        (sql, variables, written)
     }
 }
 
-fn entry_row(id: RecordId, entry: Option<&StateEntry>) -> Object {
-    let mut row = object! { id: id };
+fn entry_row(entry: Option<&StateEntry>) -> Object {
+    let mut row = Object::new();
     if let Some(entry) = entry {
         row.insert("event".to_owned(), entry.event_id.as_str().into_value());
         if let Some(membership) = entry.membership {
@@ -234,35 +243,4 @@ fn entry_row(id: RecordId, entry: Option<&StateEntry>) -> Object {
         }
     }
     row
-}
-
-#[derive(Default)]
-struct Query {
-    sql: String,
-    variables: Object,
-    written: Written,
-}
-
-impl Query {
-    fn statement(&mut self, statement: &str) {
-        self.sql.push_str(statement);
-        self.sql.push(';');
-        self.written.statements += 1;
-    }
-
-    /// A multi-row INSERT; `columns` are those that replace what an older row of the same id has.
-    fn put(&mut self, table: &str, rows: Vec<Object>, columns: &[&str]) {
-        if rows.is_empty() {
-            return;
-        }
-        self.written.rows += rows.len() as u64;
-        let columns: Vec<String> =
-            columns.iter().map(|column| format!("{column} = $input.{column}")).collect();
-        let replace = match columns.as_slice() {
-            [] => String::new(),
-            columns => format!(" ON DUPLICATE KEY UPDATE {}", columns.join(", ")),
-        };
-        self.variables.insert(table.to_owned(), rows.into_value());
-        self.statement(&format!("INSERT INTO {table} ${table}{replace} RETURN NONE"));
-    }
 }

@@ -10,9 +10,6 @@ pub enum StoreError {
     /// Another transaction changed the same rows first. Nothing was written; it can be tried again.
     #[error("the database reports a conflict with another transaction")]
     Conflict,
-    /// The room has moved on since the append was made. Nothing was written.
-    #[error("an append was made for a position of its room that has passed")]
-    Stale,
     /// A record of this id is there already. Nothing was written.
     #[error("the database has this record already")]
     Exists,
@@ -38,18 +35,12 @@ impl From<EngineError> for StoreError {
         {
             return Self::Conflict;
         }
-        if error.is_thrown() && error.message().contains(STALE) {
-            return Self::Stale;
-        }
         if error.is_already_exists() {
             return Self::Exists;
         }
         Self::Engine(error.message().to_owned())
     }
 }
-
-/// What an append throws when its room has moved on.
-pub(crate) const STALE: &str = "stale append";
 
 /// The one error that tells why a query of several statements failed.
 ///
@@ -63,7 +54,7 @@ pub(crate) fn telling(errors: HashMap<usize, EngineError>) -> Option<StoreError>
             matches!(error.query_details(), Some(QueryError::NotExecuted | QueryError::Cancelled));
         let error = StoreError::from(error);
         match (&found, &error) {
-            (_, StoreError::Conflict | StoreError::Stale) => return Some(error),
+            (_, StoreError::Conflict) => return Some(error),
             (None, _) => found = Some(error),
             (Some(_), _) if !consequence => found = Some(error),
             _ => {}

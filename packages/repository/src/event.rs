@@ -81,17 +81,12 @@ pub(crate) struct EventRow {
     sent: Option<Vec<String>>,
 }
 
-/// The columns that a later write of the same event may change.
-pub(crate) const EVENT_COLUMNS: [&str; 9] =
-    ["n", "json", "fate", "why", "before", "forked", "replaces", "redacted_by", "sent"];
-
 const SOFT_FAILED: &str = "soft_failed";
 const REJECTED: &str = "rejected";
 
 /// Columns that say nothing (accepted, linear, never redacted) are left out: fewer bytes an event.
 pub(crate) fn row_of(event: &StoredEvent) -> Object {
     let mut row = object! {
-        id: named("event", event.pdu.event_id()),
         room: event.pdu.room_id().as_str(),
         json: event.pdu.json(),
     };
@@ -195,7 +190,7 @@ pub(crate) fn fork_row(fork: &Fork) -> Object {
             }
         })
         .collect();
-    object! { id: named("fork", &fork.event_id), base: fork.base, delta: delta }
+    object! { base: fork.base, delta: delta }
 }
 
 #[derive(SurrealValue)]

@@ -42,13 +42,8 @@ struct MineRow {
     forgotten: Option<bool>,
 }
 
-/// Every column but the id: a later membership takes the row over.
-pub(crate) const MINE_COLUMNS: [&str; 6] =
-    ["membership", "event", "n", "pos", "stripped", "forgotten"];
-
 pub(crate) fn row_of(mine: &Mine, pos: u64) -> Object {
     let mut row = object! {
-        id: record("mine", vec![mine.user.as_str().into_value(), mine.room.as_str().into_value()]),
         membership: mine.membership.as_str(),
         event: mine.event.as_str(),
         n: mine.n,
@@ -61,6 +56,12 @@ pub(crate) fn row_of(mine: &Mine, pos: u64) -> Object {
         row.insert("forgotten".to_owned(), true.into_value());
     }
     row
+}
+
+impl Mine {
+    pub(crate) fn record(&self) -> RecordId {
+        record("mine", vec![self.user.as_str().into_value(), self.room.as_str().into_value()])
+    }
 }
 
 impl TryFrom<MineRow> for Mine {

@@ -67,7 +67,6 @@ pub(crate) fn head_row(head: &RoomHead) -> Object {
         .map(|tip| object! { event: tip.event_id.to_string(), depth: signed(tip.depth) })
         .collect();
     object! {
-        id: named("room", &head.room_id),
         version: head.version.as_str(),
         n: head.n,
         pos: signed(head.pos),

@@ -31,14 +31,29 @@ fn main() {
     println!("{figures}");
 }
 
+/// All parts, or those that are named: `cargo bench --bench rooms -- synced crowd`.
 async fn run() -> Figures {
+    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     let mut figures = Figures::default();
-    alone(Syncing::On, &mut figures).await;
-    alone(Syncing::Off, &mut figures).await;
-    together(&mut figures).await;
-    large(&mut figures).await;
-    quiet(&mut figures).await;
-    start::measure(&mut figures).await;
+    if wanted("synced") {
+        alone(Syncing::On, &mut figures).await;
+    }
+    if wanted("unsynced") {
+        alone(Syncing::Off, &mut figures).await;
+    }
+    if wanted("crowd") {
+        together(&mut figures).await;
+    }
+    if wanted("large") {
+        large(&mut figures).await;
+    }
+    if wanted("quiet") {
+        quiet(&mut figures).await;
+    }
+    if wanted("start") {
+        start::measure(&mut figures).await;
+    }
     figures
 }
 
@@ -66,8 +81,8 @@ async fn alone(syncing: Syncing, figures: &mut Figures) {
     figures.note(format!("the floor, {name}: four statements in one transaction"), floor);
     figures.ratio(format!("a send, {name}"), sending, floor, limit);
     figures.ratio(format!("a membership change, {name}"), changing, floor, limit);
-    figures.ratio(format!("createRoom, {name}"), creating, floor, 4.0);
     if let Syncing::On = syncing {
+        figures.ratio("createRoom with all its events, synced", creating, floor, 4.0);
         figures.written("a send", sent);
         figures.written("a membership change", changed);
         figures.written("createRoom", created);

@@ -1,7 +1,9 @@
 //! What is said is durable, in order, and the same after a restart.
 
-use matryx_core::membership::Membership;
-use matryx_repository::{Append, Sent, TransactionKey};
+use std::sync::Arc;
+
+use matryx_core::{event::Pdu, membership::Membership};
+use matryx_repository::{Append, NewLine, RoomHead, Sent, StoredEvent, TransactionKey};
 use ruma::{RoomVersionId, user_id};
 use serde_json::json;
 
@@ -166,11 +168,25 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
     run(async {
         let world = World::new(RoomVersionId::V12).await;
         let room = world.room("@a:x", "public").await;
-        let look = world.rooms.room(&room).await.unwrap().unwrap().look();
+        let held = world.rooms.room(&room).await.unwrap().unwrap();
+        let look = held.look();
+        let newest = world.rooms.lines(&held, look.n, look.n).await.unwrap().remove(0);
+        let other = Pdu::restore(
+            "$other".try_into().unwrap(),
+            room.clone(),
+            newest.event.pdu.json(),
+            false,
+        );
+        let event = StoredEvent {
+            pdu: Arc::new(other.unwrap()),
+            n: Some(look.n + 1),
+            ..StoredEvent::clone(&newest.event)
+        };
+        let event = Arc::new(event);
         let behind_our_back = Append {
-            head: look.head(),
+            head: RoomHead { n: look.n + 1, ..look.head() },
             was: Some(look.pos),
-            lines: Vec::new(),
+            lines: vec![NewLine { n: look.n + 1, event, changes: Vec::new() }],
             events: Vec::new(),
             forks: Vec::new(),
             mine: Vec::new(),
@@ -178,12 +194,13 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
             aliases: Vec::new(),
             early: Vec::new(),
         };
-        world.rooms.database().commit(&[(look.pos + 1, &behind_our_back)]).await.unwrap();
+        let taken = [(look.pos + 1, &behind_our_back)];
+        world.rooms.database().commit(&taken).await.unwrap();
         let hello = json!({"body": "hello"});
         let stale = world.say(&room, "@a:x", "m.room.message", None, hello.clone()).await;
         assert!(matches!(stale, Err(SendError::Store(_))), "{stale:?}");
         world.say(&room, "@a:x", "m.room.message", None, hello).await.unwrap();
         let head = world.rooms.database().head(&room).await.unwrap().unwrap();
-        assert_eq!(head.n, 5);
+        assert_eq!(head.n, 6);
     });
 }
