@@ -119,32 +119,32 @@ impl Batch {
         let head = RoomHead { pos, ..append.head.clone() };
         let row = room::head_row(&head);
         match append.was {
-            Some(_) => self.put(named("room", room), row),
-            None => self.new(named("room", room), row),
+            Some(_) => self.replace(named("room", room), row),
+            None => self.add_new(named("room", room), row),
         }
         for line in &append.lines {
             let id = named("event", line.event.pdu.event_id());
-            self.new(id, event::row_of(&line.event));
+            self.add_new(id, event::row_of(&line.event));
             self.add_line(room, append.head.epoch, pos, line);
         }
         for event in &append.events {
-            self.put(named("event", event.pdu.event_id()), event::row_of(event));
+            self.replace(named("event", event.pdu.event_id()), event::row_of(event));
         }
         for fork in &append.forks {
-            self.put(named("fork", &fork.event_id), event::fork_row(fork));
+            self.replace(named("fork", &fork.event_id), event::fork_row(fork));
         }
         for mine in &append.mine {
-            self.put(mine.record(), mine::row_of(mine, pos));
+            self.replace(mine.record(), mine::row_of(mine, pos));
         }
         for (key, answer) in &append.transactions {
-            self.new(key.record(), object! { event: answer.as_str() });
+            self.add_new(key.record(), object! { event: answer.as_str() });
         }
         for (target, redaction) in &append.early {
-            self.put(named("redaction", target), object! { event: redaction.as_str() });
+            self.replace(named("redaction", target), object! { event: redaction.as_str() });
         }
         for alias in &append.aliases {
             for (id, row) in alias::rows_of(alias) {
-                self.new(id, row);
+                self.add_new(id, row);
             }
         }
     }
@@ -159,7 +159,7 @@ impl Batch {
             row.insert("changes".to_owned(), changes.into_value());
         }
         let place = vec![room.as_str().into_value(), line.n.into_value()];
-        self.new(record("line", place), row);
+        self.add_new(record("line", place), row);
         for change in &line.changes {
             let kind = change.key.kind.to_string().into_value();
             let key = change.key.key.to_string().into_value();
@@ -169,17 +169,17 @@ impl Batch {
                 place
             };
             let version = place([kind.clone(), key.clone(), line.n.into_value()]);
-            self.new(record("key", version), entry_row(change.new.as_ref()));
+            self.add_new(record("key", version), entry_row(change.new.as_ref()));
             let current = record("state", place([epoch.into_value(), kind, key]));
             match (&change.new, &change.old) {
-                (Some(entry), None) => self.new(current, entry_row(Some(entry))),
-                (Some(entry), Some(_)) => self.put(current, entry_row(Some(entry))),
+                (Some(entry), None) => self.add_new(current, entry_row(Some(entry))),
+                (Some(entry), Some(_)) => self.replace(current, entry_row(Some(entry))),
                 (None, _) => self.remove(current),
             }
         }
     }
 
-    fn new(&mut self, id: RecordId, row: Object) {
+    fn add_new(&mut self, id: RecordId, row: Object) {
         if self.gone.remove(&id) {
             // It was there before the batch, whatever an earlier append of the batch did to it.
             self.put.insert(id, row);
@@ -188,7 +188,7 @@ impl Batch {
         }
     }
 
-    fn put(&mut self, id: RecordId, row: Object) {
+    fn replace(&mut self, id: RecordId, row: Object) {
         self.gone.remove(&id);
         match self.new.get_mut(&id) {
             Some(new) => *new = row,

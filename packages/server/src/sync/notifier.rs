@@ -4,14 +4,19 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
-use tokio::{sync::Notify, task::yield_now};
+use tokio::{sync::Notify, task::yield_now, time::sleep};
 
-/// How often everybody else gets their turn before the first is woken: by then whoever made the news has been answered.
-const HEAD_START: usize = 8;
+/// How much later those who wait are woken than the news was made. Whoever made it has their answer by then, and what comes
+/// right after it is told together with it.
+const COURTESY: Duration = Duration::from_millis(1);
 
 /// How many are woken before everybody else gets their turn again: a hundred who read at once would hold up all others.
 const AT_ONCE: usize = 2;
@@ -25,8 +30,16 @@ pub struct Notifier {
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    rooms: HashMap<OwnedRoomId, HashMap<u64, Arc<Notify>>>,
-    users: HashMap<OwnedUserId, HashMap<u64, Arc<Notify>>>,
+    rooms: HashMap<OwnedRoomId, HashMap<u64, Arc<News>>>,
+    users: HashMap<OwnedUserId, HashMap<u64, Arc<News>>>,
+}
+
+/// What wakes somebody.
+#[derive(Debug, Default)]
+struct News {
+    notify: Notify,
+    /// Whether they are at rest: they have read what there was, and wait.
+    at_rest: AtomicBool,
 }
 
 /// Somebody who waits. Dropping it ends that.
@@ -36,14 +49,14 @@ pub struct Waiter<'a> {
     id: u64,
     user: OwnedUserId,
     rooms: Vec<OwnedRoomId>,
-    news: Arc<Notify>,
+    news: Arc<News>,
 }
 
 impl Notifier {
     /// Registers somebody who waits for news of a user's memberships and of these rooms.
     #[must_use]
     pub fn register(&self, user: OwnedUserId, rooms: Vec<OwnedRoomId>) -> Waiter<'_> {
-        let news = Arc::new(Notify::new());
+        let news = Arc::<News>::default();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.next += 1;
         let id = waiting.next;
@@ -56,7 +69,7 @@ impl Notifier {
 
     /// Wakes everybody who waits for one of these, a few at a time, and after whoever made the news has been answered.
     pub fn wake(&self, rooms: &[OwnedRoomId], users: &[OwnedUserId]) {
-        let waiting: Vec<Arc<Notify>> = {
+        let waiting: Vec<Arc<News>> = {
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let of_rooms = rooms.iter().filter_map(|room| waiting.rooms.get(room));
             let of_users = users.iter().filter_map(|user| waiting.users.get(user));
@@ -67,22 +80,21 @@ impl Notifier {
         }
     }
 
-    /// How many wait for news of a room.
+    /// How many have read everything there is of a room, and wait for news of it.
     #[must_use]
     pub fn waiting_for(&self, room: &RoomId) -> usize {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.rooms.get(room).map_or(0, HashMap::len)
+        let of_room = waiting.rooms.get(room).into_iter().flat_map(HashMap::values);
+        of_room.filter(|news| news.at_rest.load(Ordering::Relaxed)).count()
     }
 }
 
-async fn tell(waiting: Vec<Arc<Notify>>) {
-    for _ in 0..HEAD_START {
-        yield_now().await;
-    }
+async fn tell(waiting: Vec<Arc<News>>) {
+    sleep(COURTESY).await;
     for some in waiting.chunks(AT_ONCE) {
         for news in some {
             // Remembers one wake-up, for who has registered and is still reading.
-            news.notify_one();
+            news.notify.notify_one();
         }
         yield_now().await;
     }
@@ -91,7 +103,9 @@ async fn tell(waiting: Vec<Arc<Notify>>) {
 impl Waiter<'_> {
     /// Waits for news since the registration or since the last time this returned.
     pub async fn news(&self) {
-        self.news.notified().await;
+        self.news.at_rest.store(true, Ordering::Relaxed);
+        self.news.notify.notified().await;
+        self.news.at_rest.store(false, Ordering::Relaxed);
     }
 }
 
@@ -106,7 +120,7 @@ impl Drop for Waiter<'_> {
 }
 
 /// Takes one waiter out; what nobody waits for any more takes no memory.
-fn forget<K: Hash + Eq>(waiting: &mut HashMap<K, HashMap<u64, Arc<Notify>>>, key: &K, id: u64) {
+fn forget<K: Hash + Eq>(waiting: &mut HashMap<K, HashMap<u64, Arc<News>>>, key: &K, id: u64) {
     if let Some(waiters) = waiting.get_mut(key) {
         waiters.remove(&id);
         if waiters.is_empty() {
