@@ -1,7 +1,7 @@
 //! The one place that writes rooms: many appends in one durable transaction.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -64,6 +64,8 @@ pub struct Written {
 struct Batch {
     /// Rows whose id can't be taken. That a room's line `n` is written once is what keeps two writers apart.
     new: BTreeMap<RecordId, Object>,
+    /// Rows whose id another append of the batch has taken. The engine is to refuse them as it refuses what is stored.
+    clashing: Vec<(RecordId, Object)>,
     /// Rows that may take the place of older ones.
     put: BTreeMap<RecordId, Object>,
     gone: BTreeSet<RecordId>,
@@ -117,10 +119,11 @@ impl Batch {
     fn add(&mut self, pos: u64, append: &Append) {
         let room = &append.head.room_id;
         let head = RoomHead { pos, ..append.head.clone() };
-        let row = room::head_row(&head);
-        match append.was {
-            Some(_) => self.replace(named("room", room), row),
-            None => self.add_new(named("room", room), row),
+        let (id, row) = (named("room", room), room::head_row(&head));
+        if append.was.is_none() && !self.new.contains_key(&id) {
+            self.add_new(id, row);
+        } else {
+            self.replace(id, row);
         }
         for line in &append.lines {
             let id = named("event", line.event.pdu.event_id());
@@ -183,8 +186,11 @@ impl Batch {
         if self.gone.remove(&id) {
             // It was there before the batch, whatever an earlier append of the batch did to it.
             self.put.insert(id, row);
-        } else {
-            self.new.insert(id, row);
+            return;
+        }
+        match self.new.entry(id) {
+            Entry::Vacant(place) => drop(place.insert(row)),
+            Entry::Occupied(taken) => self.clashing.push((taken.key().clone(), row)),
         }
     }
 
@@ -205,13 +211,13 @@ impl Batch {
 
     /// One query string: BEGIN, what is new in one INSERT into all tables, what takes the place of older rows, COMMIT.
     fn into_query(self) -> (String, Object, Written) {
-        let rows = |rows: BTreeMap<RecordId, Object>| -> Vec<Object> {
+        fn rows(rows: impl IntoIterator<Item = (RecordId, Object)>) -> Vec<Object> {
             let with_id = |(id, mut row): (RecordId, Object)| {
                 row.insert("id".to_owned(), id.into_value());
                 row
             };
             rows.into_iter().map(with_id).collect()
-        };
+        }
         let mut sql = "BEGIN;".to_owned();
         let mut variables = Object::new();
         let mut written = Written::default();
@@ -223,7 +229,7 @@ impl Batch {
                 written.rows += count as u64;
             }
         };
-        let (new, put) = (rows(self.new), rows(self.put));
+        let (new, put) = (rows(self.new.into_iter().chain(self.clashing)), rows(self.put));
         let gone: Vec<RecordId> = self.gone.into_iter().collect();
         statement("INSERT $new RETURN NONE;", "new", new.len(), new.into_value());
         let replace = "FOR $row IN $put { UPSERT $row.id REPLACE $row RETURN NONE };";
