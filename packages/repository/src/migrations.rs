@@ -87,3 +87,56 @@ async fn apply(database: &Database, migration: &Migration) -> Result<(), StoreEr
 fn checksum(text: &str) -> String {
     format!("{:x}", Sha256::digest(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use ruma::server_name;
+
+    use super::*;
+    use crate::DatabaseSettings;
+
+    /// Opens a store, does this to it, and says why it can't be opened again.
+    fn reopened(sql: &'static str) -> Option<String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_stack_size(10 << 20)
+            .enable_all()
+            .build()
+            .unwrap();
+        let test = async move {
+            let folder = tempfile::tempdir().unwrap();
+            let settings = DatabaseSettings {
+                url: format!("surrealkv://{}/database?sync=never", folder.path().display()),
+                memtable: 16 << 20,
+                block_cache: 16 << 20,
+            };
+            let database = Database::open(&settings, server_name!("x")).await.unwrap();
+            database.ask(sql, object! {}).await.unwrap();
+            database.close().await.unwrap();
+            match Database::open(&settings, server_name!("x")).await {
+                Ok(database) => {
+                    database.close().await.unwrap();
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            }
+        };
+        runtime.block_on(async { tokio::spawn(test).await.unwrap() })
+    }
+
+    #[test]
+    fn a_store_is_opened_again() {
+        assert_eq!(reopened("RETURN 1"), None);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let why = reopened("CREATE migration:[99] SET name = 'later', sha256 = ''").unwrap();
+        assert!(why.contains("schema 99") && why.contains("newer Matryx"), "{why}");
+    }
+
+    #[test]
+    fn a_schema_with_another_content_is_refused() {
+        let why = reopened("UPDATE migration:[1] SET sha256 = 'other'").unwrap();
+        assert!(why.contains("0001_rooms.surql") && why.contains("another content"), "{why}");
+    }
+}

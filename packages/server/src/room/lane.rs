@@ -162,7 +162,11 @@ impl Rooms {
             let answer = if let Some(event) = earlier.and_then(|id| EventId::parse(id).ok()) {
                 Ok((Outcome::Said(vec![event]), self.published()))
             } else {
-                tracing::error!(%error, "room.commit");
+                // What is taken is told to whoever asked for it; everything else is the operator's to know.
+                match &*error {
+                    StoreError::Exists => tracing::debug!(%error, "room.commit"),
+                    error => tracing::error!(%error, "room.commit"),
+                }
                 Err(SendError::Store(Arc::clone(&error)))
             };
             drop(job.reply.send(answer));
