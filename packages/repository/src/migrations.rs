@@ -26,6 +26,7 @@ macro_rules! migrations {
 const MIGRATIONS: &[Migration] = migrations![
     1 "0001_rooms.surql",
     2 "0002_accounts.surql",
+    3 "0003_federation.surql",
 ];
 
 #[derive(SurrealValue)]
