@@ -7,6 +7,7 @@
 
 mod accounts;
 mod aliases;
+mod certificates;
 mod commands;
 mod crash;
 mod filters;

@@ -1,6 +1,7 @@
 //! What the tests are written with: servers, users with the verbs of the client API, and what to expect of answers.
 
 mod answer;
+mod ca;
 mod folder;
 mod http;
 mod process;
@@ -10,6 +11,7 @@ mod user;
 
 pub use self::{
     answer::Answer,
+    ca::ca,
     folder::empty as empty_folder,
     http::Http,
     process::{ServerProcess, command},
