@@ -10,8 +10,8 @@ use ruma::{OwnedEventId, OwnedRoomId};
 use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
-    Alias, Database, Fork, Mine, RoomHead, StoreError, StoredEvent, TransactionKey, alias, event,
-    mine,
+    Alias, Database, Fork, Mine, Out, RoomHead, ServerSet, StoreError, StoredEvent, TransactionKey,
+    alias, event, mine, out,
     room::{self, signed},
     value::{named, record},
 };
@@ -37,6 +37,10 @@ pub struct Append {
     pub aliases: Vec<Alias>,
     /// Redactions whose target has not come yet: the target, and the redaction.
     pub early: Vec<(OwnedEventId, OwnedEventId)>,
+    /// What of it goes to other servers.
+    pub out: Vec<Out>,
+    /// Sets of servers that are written down for the first time.
+    pub sets: Vec<Arc<ServerSet>>,
 }
 
 /// A new line of a room.
@@ -144,6 +148,12 @@ impl Batch {
         }
         for (target, redaction) in &append.early {
             self.replace(named("redaction", target), object! { event: redaction.as_str() });
+        }
+        for (id, row) in append.out.iter().map(|out| out::row_of(out, pos)) {
+            self.add_new(id, row);
+        }
+        for (id, row) in append.sets.iter().map(|set| out::set_row(set)) {
+            self.replace(id, row);
         }
         for alias in &append.aliases {
             for (id, row) in alias::rows_of(alias) {

@@ -1,12 +1,16 @@
 //! The committer: one task that gives positions to the appends of all rooms, writes what has queued up in one durable
 //! transaction, and shows it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use matryx_repository::{Append, Database, StoreError, Written};
+use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Events, Look, Room, stream::Stream, work::lines_at};
@@ -16,6 +20,9 @@ const TOGETHER: usize = 64;
 
 /// How many positions are reserved at a time. A restart goes on after those.
 const RESERVE: u64 = 10_000;
+
+/// How many sets of servers are remembered as written.
+const SETS: u64 = 10_000;
 
 /// An append and the look that it leads to.
 pub(super) struct Pending {
@@ -87,6 +94,8 @@ pub(super) struct Committer {
     events: Events,
     stream: Arc<Stream>,
     tally: Arc<Tally>,
+    /// Sets of servers that are in the store, by their hash. To write one again is harmless.
+    sets: Cache<String, ()>,
     /// The last position given.
     pos: u64,
     /// The last position reserved in the store.
@@ -111,6 +120,7 @@ impl Committer {
             events,
             stream: Arc::clone(&stream),
             tally,
+            sets: Cache::new(SETS),
             pos,
             reserved: pos + RESERVE,
         };
@@ -163,12 +173,13 @@ impl Committer {
     /// One transaction. Returns the last position of each group; the groups, if nothing was written.
     async fn try_write(
         &mut self,
-        groups: Vec<Group>,
+        mut groups: Vec<Group>,
     ) -> Result<Vec<u64>, (Vec<Group>, StoreError)> {
         let appends: usize = groups.iter().map(|group| group.pending.len()).sum();
         if let Err(error) = self.reserve(appends as u64).await {
             return Err((groups, error));
         }
+        let sets = self.new_sets(&mut groups);
         let mut pos = self.pos;
         let numbered: Vec<(u64, &Append)> = groups
             .iter()
@@ -185,7 +196,25 @@ impl Committer {
             Err(error) => return Err((groups, error)),
         };
         self.tally.count(appends, written);
+        for hash in sets {
+            self.sets.insert(hash, ());
+        }
         Ok(self.publish(groups))
+    }
+
+    /// Sees to it that the sets of servers which a batch refers to are written with it; returns their hashes.
+    fn new_sets(&self, groups: &mut [Group]) -> HashSet<String> {
+        let mut new: HashSet<String> = HashSet::new();
+        for Pending { append, .. } in groups.iter_mut().flat_map(|group| &mut group.pending) {
+            let sets = append.out.iter().filter_map(|out| out.servers.as_ref());
+            append.sets = sets
+                .filter(|set| {
+                    !self.sets.contains_key(set.hash()) && new.insert(set.hash().to_owned())
+                })
+                .cloned()
+                .collect();
+        }
+        new
     }
 
     /// Whether a batch has been written after all. It is one transaction: where its first room stands, all do.

@@ -17,7 +17,7 @@ use serde_json::value::to_raw_value;
 use tokio::sync::oneshot;
 
 use super::{
-    Changes, Desk, Intent, Proposal, Received, Room, Rooms, Said, SendError,
+    Changes, Desk, Door, Intent, Proposal, Received, Room, Rooms, Said, SendError,
     committer::{Group, Pending},
     stripped,
     work::{Rows, Work},
@@ -38,14 +38,14 @@ pub(super) enum Ask {
     /// We say something.
     Send(Intent),
     /// Someone else has said something.
-    Receive(Arc<Pdu>),
+    Receive(Arc<Pdu>, Door),
 }
 
 impl std::fmt::Debug for Ask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Send(_) => f.write_str("Send"),
-            Self::Receive(pdu) => write!(f, "Receive({})", pdu.event_id()),
+            Self::Receive(pdu, door) => write!(f, "Receive({}, {door:?})", pdu.event_id()),
         }
     }
 }
@@ -176,7 +176,7 @@ impl Rooms {
     async fn run(&self, ask: &Ask, work: &mut Work, rows: &mut Rows) -> Result<Outcome, SendError> {
         match ask {
             Ask::Send(intent) => self.intend(intent, work, rows).await.map(Outcome::Said),
-            Ask::Receive(pdu) => self.hear(pdu, work, rows).await.map(Outcome::Heard),
+            Ask::Receive(pdu, door) => self.hear(pdu, *door, work, rows).await.map(Outcome::Heard),
         }
     }
 

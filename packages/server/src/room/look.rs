@@ -1,16 +1,17 @@
 //! A look: a room as it was at one position, immutable, cheap to hold and to derive the next one from.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use imbl::OrdMap;
 use matryx_core::{
     event::Pdu,
     membership::{JoinRule, Membership},
     room::{Change, Powers, StateEntry, StateKey, StateMap},
 };
-use matryx_repository::{RoomHead, Tip};
+use matryx_repository::{RoomHead, ServerSet, Tip};
 use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId, events::StateEventType,
-    room_version_rules::RoomVersionRules,
+    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
+    UserId, events::StateEventType, room_version_rules::RoomVersionRules,
 };
 
 /// A room at a position of the server's stream.
@@ -38,6 +39,10 @@ pub struct Look {
     pub joined: u64,
     /// How many users are invited.
     pub invited: u64,
+    /// How many users of each server are joined; servers without any are left out.
+    pub servers: OrdMap<OwnedServerName, u64>,
+    /// The servers in the room beside this one, once somebody has asked.
+    pub(super) others: OnceLock<Option<Arc<ServerSet>>>,
 }
 
 /// A forward extremity and the state after it.
@@ -82,6 +87,8 @@ impl Look {
             law: Law::default(),
             joined: 0,
             invited: 0,
+            servers: OrdMap::new(),
+            others: OnceLock::new(),
         }
     }
 
@@ -155,6 +162,35 @@ impl Look {
         (tips.into_iter().take(20).map(|tip| tip.event_id.clone()).collect(), depth)
     }
 
+    /// The servers in the room beside this one; `None` if there are none. Put together once for as long as no server
+    /// comes or goes.
+    pub fn others(&self, this: &ServerName) -> Option<&Arc<ServerSet>> {
+        let others = || {
+            let names = self.servers.keys().filter(|name| **name != this).cloned().collect();
+            ServerSet::of(names).map(Arc::new)
+        };
+        self.others.get_or_init(others).as_ref()
+    }
+
+    /// Counts the members of a state that was put in its place as a whole.
+    pub(super) fn count(&mut self) {
+        let (mut joined, mut invited, mut servers) = (0, 0, OrdMap::<OwnedServerName, u64>::new());
+        for (user, entry) in self.members() {
+            joined += u64::from(entry.membership == Some(Membership::Joined));
+            invited += u64::from(entry.membership == Some(Membership::Invited));
+            if entry.membership == Some(Membership::Joined)
+                && let Ok(user) = <&UserId>::try_from(user)
+            {
+                match servers.get_mut(user.server_name()) {
+                    Some(count) => *count += 1,
+                    None => drop(servers.insert(user.server_name().to_owned(), 1)),
+                }
+            }
+        }
+        (self.joined, self.invited, self.servers) = (joined, invited, servers);
+        self.others = OnceLock::new();
+    }
+
     /// The look after a line: the changes applied, the counters moved.
     pub(super) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
@@ -170,6 +206,28 @@ impl Look {
                 *count += u64::from(is == Some(membership));
                 *count -= u64::from(was == Some(membership));
             }
+            if (was == Some(Membership::Joined)) != (is == Some(Membership::Joined)) {
+                self.count_server(&change.key, is == Some(Membership::Joined));
+            }
+        }
+    }
+
+    /// A user has come or gone.
+    fn count_server(&mut self, key: &StateKey, come: bool) {
+        let Ok(user) = <&UserId>::try_from(&*key.key) else { return };
+        let server = user.server_name();
+        match (self.servers.get_mut(server), come) {
+            (Some(count), true) => *count += 1,
+            (Some(count), false) if *count > 1 => *count -= 1,
+            (Some(_), false) => {
+                self.servers.remove(server);
+                self.others = OnceLock::new();
+            }
+            (None, true) => {
+                self.servers.insert(server.to_owned(), 1);
+                self.others = OnceLock::new();
+            }
+            (None, false) => {}
         }
     }
 }

@@ -27,6 +27,15 @@ use super::{
     work::{Judged, Rows, Work},
 };
 
+/// By whom an event is brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// By a server that brings it to everybody in the room, or because we asked for it.
+    Transaction,
+    /// By a server that leaves it to us to bring it to everybody: we are its resident, or its sender is one of our users.
+    Handshake,
+}
+
 /// What became of an event that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
@@ -43,6 +52,7 @@ impl Rooms {
     pub(super) async fn hear(
         &self,
         pdu: &Arc<Pdu>,
+        door: Door,
         work: &mut Work,
         rows: &mut Rows,
     ) -> Result<Received, SendError> {
@@ -82,7 +92,8 @@ impl Rooms {
             return Ok(Received::Judged(fate));
         }
         self.apply_redaction(pdu, work, rows).await?;
-        let judged = self.settle_fork(pdu, before, state, work).await?;
+        let mut judged = self.settle_fork(pdu, before, state, work).await?;
+        judged.onward = door == Door::Handshake;
         work.settle(judged, self.server_name(), rows);
         if let Some(redaction) = self.early_redaction(pdu.event_id(), work).await? {
             self.apply_redaction(&redaction, work, rows).await?;
@@ -256,6 +267,7 @@ impl Rooms {
             pdu: Arc::clone(pdu),
             before,
             sent: None,
+            onward: false,
             tips,
             changes,
             arrivals: arrivals.into_values().map(|event| Arc::clone(&event.pdu)).collect(),

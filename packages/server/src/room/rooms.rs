@@ -8,7 +8,6 @@ use std::{
 
 use matryx_core::{
     event::{Pdu, SigningKey},
-    membership::Membership,
     refusal::{Refusal, RefusalKind},
     room::StateMap,
 };
@@ -18,7 +17,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, Se
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Done, Events, Intent, Law, Look, Received, Room, SendError, Stream, Tally, TipState,
+    Done, Door, Events, Intent, Law, Look, Received, Room, SendError, Stream, Tally, TipState,
     committer::{Committer, Group, Waiting},
     lane::{Ask, Job, Outcome},
 };
@@ -136,13 +135,14 @@ impl Rooms {
         done
     }
 
-    /// Lets in an event that someone else has made: its signatures have been verified. See [`Received`].
+    /// Lets in an event that someone else has made, or that someone else has signed as well: its signatures have been
+    /// verified. See [`Received`].
     ///
     /// # Errors
     /// Why the server could not judge it.
-    pub async fn receive(&self, pdu: Pdu) -> Result<Received, SendError> {
+    pub async fn receive(&self, pdu: Pdu, door: Door) -> Result<Received, SendError> {
         let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
-        match self.ask(&room, Ask::Receive(Arc::new(pdu))).await? {
+        match self.ask(&room, Ask::Receive(Arc::new(pdu), door)).await? {
             (Outcome::Heard(what), _) => Ok(what),
             (Outcome::Said(_), _) => Err(SendError::Panicked),
         }
@@ -273,23 +273,14 @@ impl Rooms {
             row: head.room_id.to_string(),
             why: format!("room version {} is not served", head.version),
         })?;
-        let count = |membership| {
-            let has = |entry: &&matryx_core::room::StateEntry| entry.membership == Some(membership);
-            state.values().filter(has).count() as u64
-        };
         let mut look = Look {
-            joined: count(Membership::Joined),
-            invited: count(Membership::Invited),
             n: head.n,
             pos: head.pos,
             epoch: head.epoch,
-            tips: Vec::new(),
-            law: Law::default(),
             state,
-            room_id: head.room_id,
-            version: head.version,
-            rules,
+            ..Look::empty(head.room_id, head.version, rules)
         };
+        look.count();
         let keys = Law::keys();
         for (key, event) in self.0.events.state(&look, &keys).await? {
             look.law.take(&key, Some(event), &look.rules.clone());

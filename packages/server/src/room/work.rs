@@ -9,11 +9,11 @@ use matryx_core::{
     room::{Change, Judgement, StateEntry, StateKey, StateMap},
 };
 use matryx_repository::{
-    Alias, Append, Before, Fork, Line, Mine, NewLine, Sent, StoredEvent, Tip, TransactionKey,
+    Alias, Append, Before, Fork, Line, Mine, NewLine, Out, Sent, StoredEvent, Tip, TransactionKey,
 };
 use ruma::{OwnedEventId, OwnedUserId, ServerName, UserId, events::StateEventType};
 
-use super::{Look, TipState, stripped};
+use super::{Look, TipState, onward::out, stripped};
 
 /// A room while a lane works on it: how it will look, and the rows that lead there.
 #[derive(Debug, Clone)]
@@ -42,6 +42,7 @@ pub(super) struct Rows {
     pub(super) transactions: Vec<(TransactionKey, String)>,
     pub(super) aliases: Vec<Alias>,
     pub(super) early: Vec<(OwnedEventId, OwnedEventId)>,
+    pub(super) out: Vec<Out>,
 }
 
 /// An event that has been judged and is about to get a line.
@@ -49,6 +50,8 @@ pub(super) struct Judged {
     pub(super) pdu: Arc<Pdu>,
     pub(super) before: Before,
     pub(super) sent: Option<Sent>,
+    /// Whether it is ours to bring to other servers.
+    pub(super) onward: bool,
     /// The extremities after it.
     pub(super) tips: Vec<TipState>,
     /// What it changes in the current state.
@@ -87,6 +90,7 @@ impl Work {
         Judged {
             before: Before::Log(self.look.n),
             sent,
+            onward: true,
             tips: vec![TipState { tip, state }],
             changes,
             arrivals: Vec::new(),
@@ -96,8 +100,9 @@ impl Work {
 
     /// Settles an accepted event: the look after it, and the rows that say so.
     pub(super) fn settle(&mut self, judged: Judged, server: &ServerName, rows: &mut Rows) {
-        let Judged { pdu, before, sent, tips, changes, arrivals } = judged;
+        let Judged { pdu, before, sent, onward, tips, changes, arrivals } = judged;
         let n = self.look.n + 1;
+        let others = onward.then(|| self.look.others(server).cloned());
         let replaces = changes
             .iter()
             .find(|change| Some(&change.key) == pdu.key().as_ref())
@@ -110,6 +115,9 @@ impl Work {
             self.take(change, &pdu, &arrivals);
         }
         rows.mine.extend(changes.iter().filter_map(|change| self.mine(change, n, server)));
+        rows.out.extend(
+            others.and_then(|others| out(&self.look, others.as_ref(), &pdu, &changes, server)),
+        );
         let event = StoredEvent {
             pdu,
             n: Some(n),
@@ -160,7 +168,7 @@ impl Work {
 impl Rows {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { lines, events, forks, mine, transactions, aliases, early } = self;
+        let Self { lines, events, forks, mine, transactions, aliases, early, out } = self;
         lines.is_empty()
             && events.is_empty()
             && forks.is_empty()
@@ -168,6 +176,7 @@ impl Rows {
             && transactions.is_empty()
             && aliases.is_empty()
             && early.is_empty()
+            && out.is_empty()
     }
 
     /// The append that leads from where the room stood to where it looks now.
@@ -182,6 +191,8 @@ impl Rows {
             transactions: self.transactions,
             aliases: self.aliases,
             early: self.early,
+            out: self.out,
+            sets: Vec::new(),
         }
     }
 }

@@ -193,6 +193,8 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
             transactions: Vec::new(),
             aliases: Vec::new(),
             early: Vec::new(),
+            out: Vec::new(),
+            sets: Vec::new(),
         };
         let taken = [(look.pos + 1, &behind_our_back)];
         world.rooms.database().commit(&taken).await.unwrap();

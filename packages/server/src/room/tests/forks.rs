@@ -13,7 +13,7 @@ use ruma::{OwnedRoomId, RoomVersionId, UserId};
 use serde_json::json;
 
 use super::world::{World, run, server};
-use crate::room::{Changes, Intent, Look, Proposal, Received, Said};
+use crate::room::{Changes, Door, Intent, Look, Proposal, Received, Said};
 
 const CREATOR: &str = "@creator:x";
 const PEOPLE: [&str; 4] = ["@a:x", "@b:x", "@c:x", "@d:x"];
@@ -109,13 +109,14 @@ impl Replicas {
                 self.unheard[world].push(pdu);
                 continue;
             }
-            match self.worlds[world].rooms.receive(pdu.clone()).await.unwrap() {
+            match self.worlds[world].rooms.receive(pdu.clone(), Door::Transaction).await.unwrap() {
                 Received::Missing(_) => self.unheard[world].push(pdu),
                 Received::Judged(Judgement::Rejected(why)) => {
                     panic!("what another replica accepted is never rejected: {why}")
                 }
                 Received::Judged(_) if rng.random_bool(0.2) => {
-                    let again = self.worlds[world].rooms.receive(pdu).await.unwrap();
+                    let again =
+                        self.worlds[world].rooms.receive(pdu, Door::Transaction).await.unwrap();
                     assert!(matches!(again, Received::Known(_)));
                 }
                 Received::Judged(_) | Received::Known(_) => {}
@@ -254,11 +255,11 @@ fn what_the_law_forbids_is_rejected_or_soft_failed_and_seen_by_nobody() {
         let lines = here.rooms.room(room).await.unwrap().unwrap().look().n;
 
         let spoken = get(there, &spoken.events[0]).await;
-        let missing = here.rooms.receive(spoken.clone()).await.unwrap();
+        let missing = here.rooms.receive(spoken.clone(), Door::Transaction).await.unwrap();
         assert!(matches!(missing, Received::Missing(ids) if ids.contains(&joined.events[0])));
         for pdu in [get(there, &joined.events[0]).await, spoken] {
             let id = pdu.event_id().clone();
-            let heard = here.rooms.receive(pdu).await.unwrap();
+            let heard = here.rooms.receive(pdu, Door::Transaction).await.unwrap();
             assert!(matches!(heard, Received::Judged(Judgement::SoftFailed(_))), "{heard:?}");
             let kept = here.rooms.events().get(&id).await.unwrap().unwrap();
             assert_eq!(kept.n, None);
@@ -270,7 +271,7 @@ fn what_the_law_forbids_is_rejected_or_soft_failed_and_seen_by_nobody() {
         forged["state_key"] = json!("@c:x");
         let id = "$forged".try_into().unwrap();
         let forged = Pdu::restore(id, room.clone(), &forged.to_string(), false).unwrap();
-        let heard = here.rooms.receive(forged).await.unwrap();
+        let heard = here.rooms.receive(forged, Door::Transaction).await.unwrap();
         assert!(matches!(heard, Received::Judged(Judgement::Rejected(_))), "{heard:?}");
         let look = here.rooms.room(room).await.unwrap().unwrap().look();
         assert_eq!(look.n, lines, "none of this got a line");
@@ -299,7 +300,7 @@ fn a_redaction_that_comes_first_waits_for_its_target() {
             json["prev_events"] = json!(look.prev_events().0);
             let id = redacted.events[0].clone();
             let redaction = Pdu::restore(id, room.clone(), &json.to_string(), false).unwrap();
-            let heard = here.rooms.receive(redaction).await.unwrap();
+            let heard = here.rooms.receive(redaction, Door::Transaction).await.unwrap();
             assert_eq!(heard, Received::Judged(Judgement::Accepted));
 
             let mut message: serde_json::Value = serde_json::from_str(
@@ -310,7 +311,7 @@ fn a_redaction_that_comes_first_waits_for_its_target() {
             let message =
                 Pdu::restore(target.clone(), room.clone(), &message.to_string(), false).unwrap();
             let here = if restarts { here.restart().await } else { here };
-            let heard = here.rooms.receive(message).await.unwrap();
+            let heard = here.rooms.receive(message, Door::Transaction).await.unwrap();
             assert_eq!(heard, Received::Judged(Judgement::Accepted));
             let here = if restarts { here.restart().await } else { here };
             let kept = here.rooms.events().get(&target).await.unwrap().unwrap();

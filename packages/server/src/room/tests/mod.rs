@@ -2,4 +2,5 @@
 
 mod appends;
 mod forks;
+mod onward;
 pub(crate) mod world;

@@ -15,7 +15,7 @@ use super::{StateForm, sync};
 use crate::{
     clock::Clock,
     room::{
-        Changes, Intent, Proposal, Said,
+        Changes, Door, Intent, Proposal, Said,
         tests::world::{World, run},
     },
 };
@@ -197,7 +197,7 @@ fn what_a_fork_changes_is_told() {
         }
         let ban = there.member(&room, "@a:x", "@b:x", "ban").await.unwrap();
         let ban = there.rooms.events().get(&ban.events[0]).await.unwrap().unwrap();
-        here.rooms.receive(Pdu::clone(&ban.pdu)).await.unwrap();
+        here.rooms.receive(Pdu::clone(&ban.pdu), Door::Transaction).await.unwrap();
         let held = here.rooms.room(&room).await.unwrap().unwrap();
         let line = held.lines(held.look().n, held.look().n).unwrap();
         assert_eq!(line[0].changes.len(), 2, "the member and the topic");

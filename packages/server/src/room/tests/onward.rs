@@ -1,0 +1,159 @@
+//! Which servers an event goes to, and what is written of it.
+
+use matryx_core::event::{Place, seal};
+use matryx_repository::Out;
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, UserId, server_name, uint};
+use serde_json::{Value, json};
+
+use super::world::{World, draft, run};
+use crate::room::{Door, Received};
+
+const ALICE: &str = "@alice:x";
+
+impl World {
+    /// A member event that another server's user has made, as the room looks now.
+    async fn hear(&self, room: &OwnedRoomId, sender: &str, content: Value, door: Door) {
+        let look = self.rooms.room(room).await.unwrap().unwrap().look();
+        let draft = draft(sender, "m.room.member", Some(sender), content.clone());
+        let content = serde_json::value::to_raw_value(&content).unwrap();
+        let keys = matryx_core::room::auth_keys(
+            &draft.kind,
+            &draft.sender,
+            Some(sender),
+            &content,
+            &look.rules,
+        );
+        let keys = keys.unwrap();
+        let auth = keys.iter().filter_map(|key| Some(look.entry(key)?.event_id.clone()));
+        let (prev_events, depth) = look.prev_events();
+        let place = Place {
+            room_id: Some(room.clone()),
+            prev_events,
+            auth_events: auth.collect(),
+            depth,
+            origin_server_ts: MilliSecondsSinceUnixEpoch(uint!(5)),
+        };
+        let server = <&UserId>::try_from(sender).unwrap().server_name();
+        let pdu = seal(draft, place, server, &self.key, &look.rules).unwrap();
+        let heard = self.rooms.receive(pdu, door).await.unwrap();
+        assert_eq!(heard, Received::Judged(matryx_core::room::Judgement::Accepted));
+    }
+
+    async fn join(&self, room: &OwnedRoomId, user: &str) {
+        self.hear(room, user, json!({"membership": "join"}), Door::Handshake).await;
+    }
+
+    /// What has been written since the last time it was asked, with the servers that it goes to.
+    async fn told(&self) -> Vec<(Out, Vec<String>)> {
+        let outgoing = self.rooms.database().outgoing().await.unwrap();
+        let places: Vec<_> = outgoing.iter().map(|out| out.place).collect();
+        self.rooms.database().acknowledge(&[].into(), &places).await.unwrap();
+        let names = |out: &Out| out.receivers().map(ToString::to_string).collect();
+        outgoing
+            .into_iter()
+            .map(|out| (names(&out), out))
+            .map(|(names, out)| (out, names))
+            .collect()
+    }
+
+    async fn told_to(&self) -> Vec<Vec<String>> {
+        self.told().await.into_iter().map(|(_, names)| names).collect()
+    }
+}
+
+#[test]
+fn a_room_of_local_users_tells_nobody_and_writes_nothing_more() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let room = world.room(ALICE, "public").await;
+        world.member(&room, "@bob:x", "@bob:x", "join").await.unwrap();
+        let before = world.rooms.tally().read();
+        let body = json!({"body": "hello"});
+        world.say(&room, ALICE, "m.room.message", None, body).await.unwrap();
+        let after = world.rooms.tally().read();
+        // The event, its line and the room's head.
+        assert_eq!(after.rows - before.rows, 3);
+        world.member(&room, "@bob:x", "@bob:x", "leave").await.unwrap();
+        assert!(world.told().await.is_empty());
+        let look = world.rooms.room(&room).await.unwrap().unwrap().look();
+        assert_eq!(
+            look.servers.iter().map(|(name, count)| (name.as_str(), *count)).collect::<Vec<_>>(),
+            [("x", 1)]
+        );
+    });
+}
+
+#[test]
+fn an_event_goes_to_the_servers_before_and_after_it() {
+    run(async {
+        let world = World::new(RoomVersionId::V11).await;
+        let room = world.room(ALICE, "public").await;
+        world.join(&room, "@r:far").await;
+        assert!(world.told().await.is_empty(), "the one who handed it to us has it");
+        world.join(&room, "@s:near").await;
+        assert_eq!(world.told_to().await, [["far"]]);
+        let body = json!({"body": "hello"});
+        let before = world.rooms.tally().read();
+        world.say(&room, ALICE, "m.room.message", None, body.clone()).await.unwrap();
+        let first = world.rooms.tally().read();
+        world.say(&room, ALICE, "m.room.message", None, body).await.unwrap();
+        let second = world.rooms.tally().read();
+        assert_eq!(first.rows - before.rows, 4, "the set of servers is written already");
+        assert_eq!(second.rows - first.rows, 4);
+        let told = world.told().await;
+        assert!(told.iter().all(|(out, names)| *names == ["far", "near"] && out.sole));
+        // The last of a server goes: it hears of that, and of nothing after it.
+        world.member(&room, ALICE, "@r:far", "leave").await.unwrap();
+        world.member(&room, ALICE, ALICE, "leave").await.unwrap();
+        assert_eq!(world.told_to().await, [vec!["near", "far"], vec!["near"]]);
+        let look = world.rooms.room(&room).await.unwrap().unwrap().look();
+        assert_eq!(look.servers.keys().collect::<Vec<_>>(), ["near"]);
+        // What a server brings to everybody by itself goes no further.
+        world.hear(&room, "@s:near", json!({"membership": "leave"}), Door::Transaction).await;
+        assert!(world.told().await.is_empty());
+    });
+}
+
+#[test]
+fn who_is_not_in_the_room_learns_what_became_of_an_invite_a_knock_or_a_ban() {
+    run(async {
+        let world = World::new(RoomVersionId::V11).await;
+        let room = world.room(ALICE, "knock").await;
+        world.member(&room, ALICE, "@r:far", "invite").await.unwrap();
+        assert!(world.told().await.is_empty(), "an invite is brought by a handshake");
+        world.member(&room, ALICE, "@r:far", "leave").await.unwrap();
+        world.hear(&room, "@r:far", json!({"membership": "knock"}), Door::Handshake).await;
+        world.member(&room, ALICE, "@r:far", "ban").await.unwrap();
+        world.member(&room, ALICE, "@r:far", "leave").await.unwrap();
+        assert_eq!(world.told_to().await, [["far"], ["far"], ["far"]]);
+        // Who was never there is told nothing.
+        world.member(&room, ALICE, "@q:else", "ban").await.unwrap();
+        assert!(world.told().await.is_empty());
+    });
+}
+
+#[test]
+fn who_is_in_a_room_is_counted_again_after_a_restart() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let room = world.room(ALICE, "public").await;
+        for user in ["@r:far", "@s:far", "@t:near"] {
+            world.join(&room, user).await;
+        }
+        let before = world.rooms.room(&room).await.unwrap().unwrap().look().servers.clone();
+        assert_eq!(before.get(server_name!("far")), Some(&2));
+        let unsent = world.rooms.database().outgoing().await.unwrap().len();
+        let world = world.restart().await;
+        let look = world.rooms.room(&room).await.unwrap().unwrap().look();
+        assert_eq!(look.servers, before);
+        assert_eq!(world.told().await.len(), unsent);
+        assert!(world.told().await.is_empty());
+        let body = json!({"body": "hello"});
+        world.say(&room, ALICE, "m.room.message", None, body).await.unwrap();
+        assert_eq!(
+            world.told_to().await,
+            [["far", "near"]],
+            "the set is written again when it has gone"
+        );
+    });
+}
