@@ -15,6 +15,8 @@ pub struct Http {
 
 impl Http {
     pub fn new(base: &str) -> Self {
+        // For the whole process; fails when another connection has done it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let base = Url::parse(base).expect("the address of a server");
         Self { client: Client::new(), base, token: None }
     }

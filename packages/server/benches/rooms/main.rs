@@ -20,6 +20,8 @@ use world::{Syncing, World};
 const TIMES: usize = 300;
 
 fn main() {
+    // The clients here speak no TLS, but can't be made without somebody who could.
+    rustls::crypto::ring::default_provider().install_default().expect("the first");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_stack_size(10 << 20)
         .enable_all()
