@@ -1,8 +1,9 @@
 //! `/sync`: waiting, waking up, and tokens.
 
+use ruma::UserId;
 use serde_json::json;
 
-use crate::support::{SharedServer, Sync, v3};
+use crate::support::{Answer, SharedServer, Sync, SyncAnswer, TestUser, v3};
 
 static SERVER: SharedServer = SharedServer::new();
 
@@ -198,5 +199,96 @@ fn a_flood_of_changes_reaches_a_listener_whole_and_in_order() {
         let ((), said) = futures::join!(flood, listen);
         let expected: Vec<String> = (0..30).map(|n| format!("number {n}")).collect();
         assert_eq!(said, expected);
+    });
+}
+
+/// A sync of this user that waits for news which does not come, while `end` happens to its session.
+async fn waits_while(user: &TestUser, end: impl AsyncFnOnce()) -> Answer {
+    let first = user.sync(Sync::initial()).await;
+    let story = async {
+        // It is under way when these, sent after it, are answered.
+        for _ in 0..10 {
+            user.joined_rooms().await;
+        }
+        end().await;
+    };
+    futures::join!(user.try_sync(Sync::since(&first).waiting(600_000)), story).0
+}
+
+#[test]
+fn the_end_of_a_session_ends_its_waiting() {
+    SERVER.run(async |server| {
+        let alice = server.user("alice").await;
+        let users = &server.app().users;
+        let id = UserId::parse(alice.id.as_str()).unwrap();
+
+        let phone = alice.another_device().await;
+        let logout = async || drop(phone.post_empty(&["logout"]).await.ok());
+        waits_while(&phone, logout).await.refused(401, "M_UNKNOWN_TOKEN");
+
+        // The same device logs in again: its old token is worth nothing any more.
+        let phone = alice.another_device().await;
+        let again = async || {
+            drop(
+                server
+                    .http()
+                    .post(
+                        &v3(&["login"]),
+                        &json!({
+                            "type": "m.login.password",
+                            "identifier": { "type": "m.id.user", "user": alice.localpart },
+                            "password": alice.password,
+                            "device_id": phone.device_id,
+                        }),
+                    )
+                    .await
+                    .ok(),
+            );
+        };
+        waits_while(&phone, again).await.refused(401, "M_UNKNOWN_TOKEN");
+
+        let phone = alice.another_device().await;
+        let reset = async || {
+            users.set_password(&id, alice.password.clone(), true).await.unwrap();
+        };
+        waits_while(&phone, reset).await.refused(401, "M_UNKNOWN_TOKEN");
+
+        let (phone, desk) = (alice.another_device().await, alice.another_device().await);
+        let everywhere = async || drop(desk.post_empty(&["logout", "all"]).await.ok());
+        waits_while(&phone, everywhere).await.refused(401, "M_UNKNOWN_TOKEN");
+
+        let phone = alice.another_device().await;
+        let close = async || users.deactivate(&id).await.unwrap();
+        waits_while(&phone, close).await.refused(401, "M_UNKNOWN_TOKEN");
+    });
+}
+
+#[test]
+fn other_sessions_and_refreshed_ones_wait_on() {
+    SERVER.run(async |server| {
+        let [alice, bob] = server.users(["alice", "bob"]).await;
+        let room = bob.public_room().await;
+        alice.join(&room).await.ok();
+        let body = json!({
+            "type": "m.login.password",
+            "identifier": { "type": "m.id.user", "user": alice.localpart },
+            "password": alice.password,
+            "refresh_token": true,
+        });
+        let login = server.http().post(&v3(&["login"]), &body).await.ok();
+        let phone = TestUser {
+            http: server.http().with_token(login["access_token"].as_str().unwrap()),
+            ..alice.clone()
+        };
+        let story = async || {
+            // Alice's other device leaves, and the phone itself gets new tokens and uses them.
+            alice.post_empty(&["logout"]).await.ok();
+            let body = json!({ "refresh_token": login["refresh_token"] });
+            let next = server.http().post(&v3(&["refresh"]), &body).await.ok_str("access_token");
+            server.http().with_token(&next).get(&v3(&["account", "whoami"])).await.ok();
+            bob.say(&room, "still there?").await;
+        };
+        let news = SyncAnswer::new(waits_while(&phone, story).await.ok());
+        assert_eq!(news.joined(&room).said(), ["still there?"]);
     });
 }

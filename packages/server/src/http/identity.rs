@@ -107,12 +107,20 @@ impl Authenticate for AppserviceTokenOptional {
 /// The user behind an access token; one that has only expired asks for a soft logout (client-server API 5.6.2).
 async fn requester(app: &App, token: &str) -> Result<Requester, ApiError> {
     let Some(requester) = app.users.authenticate(token).await? else {
-        return Err(unknown_token(false, "The access token is not known, or no longer."));
+        return Err(ApiError::session_ended());
     };
     if requester.expires_at.is_some_and(|end| end <= app.clock.now()) {
         return Err(unknown_token(true, "The access token has expired: refresh it or log in."));
     }
     Ok(requester)
+}
+
+impl ApiError {
+    /// 401 `M_UNKNOWN_TOKEN`: the token is not good, or no longer, and logging in again is the only way on.
+    #[must_use]
+    pub fn session_ended() -> Self {
+        unknown_token(false, "The access token is not known, or no longer.")
+    }
 }
 
 fn unknown_token(soft_logout: bool, message: &str) -> ApiError {

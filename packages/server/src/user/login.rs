@@ -88,7 +88,7 @@ impl Users {
         let login = logged_in.to_login(device.display_name, self.0.clock.now());
         match self.0.database.log_in(&login).await? {
             Some(removed) => {
-                self.0.sessions.forget(&removed);
+                self.0.sessions.end(user, Some(&logged_in.device_id), &removed);
                 Ok(logged_in)
             }
             None => Err(UserError::Deactivated),
@@ -144,7 +144,7 @@ impl Users {
     /// When the database fails.
     pub async fn log_out(&self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
         let removed = self.0.database.log_out(user, device).await?;
-        self.0.sessions.forget(&removed);
+        self.0.sessions.end(user, Some(device), &removed);
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl Users {
     /// When the database fails.
     pub async fn log_out_all(&self, user: &UserId) -> Result<(), StoreError> {
         let removed = self.0.database.log_out_all(user).await?;
-        self.0.sessions.forget(&removed);
+        self.0.sessions.end(user, None, &removed);
         Ok(())
     }
 

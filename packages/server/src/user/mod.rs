@@ -3,6 +3,7 @@
 //! [`Users`] is the one door. Everything that changes something is durable before it is answered, and a token is
 //! forgotten in memory before the answer that says so.
 
+mod ending;
 mod error;
 mod filter;
 mod login;
@@ -120,7 +121,9 @@ impl Users {
         let hash = self.0.hashing.hash(password).await?;
         let removed = self.0.database.set_password(user, &hash, log_out).await?;
         let removed = removed.ok_or_else(|| UserError::NotFound(user.to_owned()))?;
-        self.0.sessions.forget(&removed);
+        if log_out {
+            self.0.sessions.end(user, None, &removed);
+        }
         Ok(())
     }
 
@@ -140,7 +143,7 @@ impl Users {
     pub async fn deactivate(&self, user: &UserId) -> Result<(), UserError> {
         let removed = self.0.database.deactivate(user).await?;
         let removed = removed.ok_or_else(|| UserError::NotFound(user.to_owned()))?;
-        self.0.sessions.forget(&removed);
+        self.0.sessions.end(user, None, &removed);
         Ok(())
     }
 }

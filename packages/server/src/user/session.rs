@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use matryx_repository::{Grant, Removed, StoreError, TokenHash};
 use moka::sync::Cache;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedUserId};
+use ruma::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedUserId, UserId};
 
-use super::Users;
+use super::{Users, ending::Endings};
 
 /// How many tokens are remembered; some 300 bytes each.
 const REMEMBERED: u64 = 65_536;
@@ -20,6 +20,8 @@ pub struct Requester {
     pub device_id: Option<OwnedDeviceId>,
     /// When the token stops to be good, where it does.
     pub expires_at: Option<MilliSecondsSinceUnixEpoch>,
+    /// What is kept of the token.
+    pub token: TokenHash,
 }
 
 /// The tokens that were seen lately.
@@ -28,14 +30,26 @@ pub(super) struct Sessions {
     known: Cache<TokenHash, Requester>,
     /// Counts removals. Whoever read a token from the store before a removal must not remember it after.
     removals: AtomicU64,
+    endings: Endings,
 }
 
 impl Sessions {
     pub(super) fn new() -> Self {
-        Self { known: Cache::new(REMEMBERED), removals: AtomicU64::new(0) }
+        Self {
+            known: Cache::new(REMEMBERED),
+            removals: AtomicU64::new(0),
+            endings: Endings::default(),
+        }
     }
 
-    /// Forgets tokens that are gone from the store.
+    /// Ends the session of a device, or of all of a user's, whose tokens are gone from the store: who waits for that is
+    /// told.
+    pub(super) fn end(&self, user: &UserId, device: Option<&DeviceId>, removed: &Removed) {
+        self.forget(removed);
+        self.endings.end(user, device);
+    }
+
+    /// Forgets tokens that are gone from the store. Where others have taken their place the session goes on.
     pub(super) fn forget(&self, removed: &Removed) {
         // In this order: who remembers one after we forgot it finds that the count has changed.
         self.removals.fetch_add(1, Ordering::SeqCst);
@@ -88,9 +102,28 @@ impl Users {
             user_id: grant.user_id,
             device_id: Some(grant.device_id),
             expires_at: grant.expires,
+            token: hash,
         };
         sessions.remember(hash, requester.clone(), removals);
         Ok(Some(requester))
+    }
+
+    /// Waits until a session ends: its device is logged out, or logged in anew, or the account is closed. That other
+    /// tokens have taken the place of this one does not end it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn ended(&self, requester: &Requester) -> Result<(), StoreError> {
+        let Some(device) = &requester.device_id else { return std::future::pending().await };
+        let sessions = &self.0.sessions;
+        let mut ending = sessions.endings.wait(&requester.user_id, device);
+        // What has ended before it was waited for.
+        let known = sessions.known.contains_key(&requester.token)
+            || self.0.database.grant(&requester.token).await?.is_some();
+        if known {
+            ending.comes().await;
+        }
+        Ok(())
     }
 
     /// Makes the next pair of tokens the current one. False if it is gone.
@@ -118,6 +151,7 @@ mod tests {
             user_id: user_id!("@alice:hs1").to_owned(),
             device_id: None,
             expires_at: None,
+            token: TokenHash::of("kept"),
         };
         let (kept, gone) = (TokenHash::of("kept"), TokenHash::of("gone"));
         sessions.remember(kept, requester.clone(), sessions.removals());

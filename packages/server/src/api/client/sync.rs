@@ -27,6 +27,10 @@ use crate::{
     },
 };
 
+/// How long a client may let itself be kept waiting. Without news it asks again, which costs little; what is forgotten on
+/// the way would otherwise wait for ever.
+const LONGEST: Duration = Duration::from_mins(10);
+
 /// ruma's request, and a parameter by the name that it had before it was stable, which clients still use.
 pub(super) struct Request {
     sync: v3::Request,
@@ -41,10 +45,10 @@ pub(super) async fn sync(app: App, request: Matrix<Request>) -> Result<Response,
     let since = sync.since.as_deref().map(StreamToken::from_str).transpose()?;
     let question = Question {
         filter: filter(&app, &identity.user_id, sync.filter).await?,
-        user: identity.user_id,
-        device: identity.device_id,
+        user: identity.user_id.clone(),
+        device: identity.device_id.clone(),
         since: since.map(|StreamToken(pos)| pos),
-        timeout: sync.timeout.unwrap_or(Duration::ZERO),
+        timeout: sync.timeout.unwrap_or(Duration::ZERO).min(LONGEST),
         full_state: sync.full_state,
         form: match (sync.use_state_after, use_state_after_unstable) {
             (true, _) => StateForm::After,
@@ -52,7 +56,15 @@ pub(super) async fn sync(app: App, request: Matrix<Request>) -> Result<Response,
             (false, false) => StateForm::Before,
         },
     };
-    Ok(Response(answer(&app.rooms, &app.clock, &app.shutdown, &question).await?))
+    tokio::select! {
+        // The answer first: one that needs no waiting asks nothing about the session.
+        biased;
+        answer = answer(&app.rooms, &app.clock, &app.shutdown, &question) => Ok(Response(answer?)),
+        ended = app.users.ended(&identity) => {
+            ended?;
+            Err(ApiError::session_ended())
+        }
+    }
 }
 
 /// The filter that a client names or spells out.
