@@ -126,6 +126,29 @@ fn a_damaged_file_is_explained_in_one_line() {
 }
 
 #[test]
+fn a_signing_key_that_is_gone_is_never_replaced_in_silence() {
+    let folder = ServerProcess::first_start().stop();
+    let path = folder.path().join("data/signing.key");
+    let key = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let said = refuses_to_start(folder.path(), &[]);
+    assert!(said.contains("signing.key is missing") && said.contains("generate-key"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(!path.exists());
+    // Put back, or made on purpose: both go on.
+    fs::write(&path, &key).unwrap();
+    let folder = ServerProcess::start_in(folder).stop();
+    fs::remove_file(&path).unwrap();
+    let made = command(folder.path())
+        .args(["generate-key", "--output", "data/signing.key"])
+        .status()
+        .expect("the binary");
+    assert!(made.success());
+    assert_ne!(fs::read_to_string(&path).unwrap(), key);
+    ServerProcess::start_in(folder).stop();
+}
+
+#[test]
 fn the_way_to_the_first_user_is_the_one_that_is_configured() {
     for (token, way) in [
         ("sesame", "register with the token of the configuration from any client, or stop"),

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, TryLockError},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -89,6 +90,19 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
+    /// Whether there is a store at the URL already, whosesoever it is.
+    ///
+    /// # Errors
+    /// When the URL names no engine that is built in, or its folder can't be read.
+    pub fn is_there(url: &str) -> Result<bool, OpenError> {
+        let path = path_of(url)?;
+        match std::fs::read_dir(&path) {
+            Ok(mut files) => Ok(files.next().is_some()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(OpenError::Directory { path, source }),
+        }
+    }
+
     /// Opens the store, brings its schema up to date and makes sure that it is this server's.
     ///
     /// # Errors

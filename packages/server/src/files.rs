@@ -10,31 +10,35 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
 use crate::random::Random;
 
-/// Reads the file, or makes it with what `make` gives; also says whether it was made. Surrounding space is not part of
-/// the secret.
+/// Reads the file; nothing if it is not there. Surrounding space is not part of the secret.
 ///
 /// # Errors
-/// When the file can't be read or written, or has nothing in it.
-pub(crate) fn secret(path: &Path, make: impl FnOnce() -> String) -> io::Result<(String, bool)> {
+/// When the file can't be read or has nothing in it.
+pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
-        Ok(text) if text.trim().is_empty() => {
-            return Err(io::Error::other(
-                "it is empty; remove it, and the next start makes another",
-            ));
-        }
-        Ok(text) => return Ok((text.trim().to_owned(), false)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        Ok(text) if text.trim().is_empty() => Err(io::Error::other("it is empty")),
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    let text = make();
+}
+
+/// Makes the file, for its owner only, and the folders above it.
+///
+/// # Errors
+/// When it can't be written.
+pub(crate) fn make(path: &Path, secret: &str) -> io::Result<()> {
     // Under another name first: a file that is there is whole.
     let unfinished = path.with_extension("new");
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(folder)?;
     }
-    write(&unfinished, &text)?;
-    fs::rename(&unfinished, path)?;
-    Ok((text, true))
+    write(&unfinished, secret)?;
+    fs::rename(&unfinished, path)
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
@@ -70,18 +74,21 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_for_its_owner() {
+    fn a_secret_is_made_for_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/secret");
-        assert_eq!(secret(&path, || "one".to_owned()).unwrap(), ("one".to_owned(), true));
-        assert_eq!(secret(&path, || "two".to_owned()).unwrap(), ("one".to_owned(), false));
+        assert_eq!(read(&path).unwrap(), None);
+        make(&path, "one").unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("one"));
         fs::write(folder.path().join("empty"), "\n").unwrap();
-        let error = secret(&folder.path().join("empty"), || "one".to_owned()).unwrap_err();
-        assert!(error.to_string().contains("it is empty"), "{error}");
+        let error = read(&folder.path().join("empty")).unwrap_err();
+        assert_eq!(error.to_string(), "it is empty");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&path), 0o600);
+            assert_eq!(mode(path.parent().unwrap()), 0o700);
         }
     }
 }

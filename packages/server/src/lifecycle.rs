@@ -57,6 +57,12 @@ pub enum StartError {
         /// What is wrong with its content.
         source: KeyFileError,
     },
+    /// There is a database, but the key is gone that belongs to it.
+    #[error(
+        "the signing key {path} is missing, but the database of its server is there: put the key back from a backup. Where it is lost for good, `matryx generate-key --output {path}` makes another",
+        path = .0.display()
+    )]
+    KeyMissing(PathBuf),
 }
 
 /// The way to a [`RunningServer`].
@@ -88,8 +94,8 @@ impl Server {
         let address = Listener::local_addr(&listener).map_err(failed)?;
         config.listener.client.port = address.port();
 
-        let database = open(&config).await?;
-        let (app, new_token) = match assemble(config, clock, database.clone()).await {
+        let (database, key) = open(&config).await?;
+        let (app, new_token) = match assemble(config, clock, key, database.clone()).await {
             Ok(parts) => parts,
             Err(error) => {
                 // In order, so that the log has nothing but the reason.
@@ -158,43 +164,49 @@ impl RunningServer {
     }
 }
 
-/// Reads or makes the secret files and puts the server together; also says whether the registration token is new.
+/// Puts the server together; also says whether the registration token is new.
 async fn assemble(
     mut config: Config,
     clock: Clock,
+    key: SigningKey,
     database: Database,
 ) -> Result<(App, bool), StartError> {
-    let key = signing_key(&config)?;
     let new_token = registration_token(&mut config)?;
     Ok((App::open(config, clock, key, database).await?, new_token))
 }
 
-/// Opens the database that the configuration names.
+/// Opens the database that the configuration names, with the signing key that belongs to it.
 ///
 /// # Errors
-/// When it is in use, another server's, of a newer schema, or damaged.
-pub async fn open(config: &Config) -> Result<Database, OpenError> {
+/// When it is in use, another server's, of a newer schema, or damaged; or its signing key can't be used or is gone.
+pub async fn open(config: &Config) -> Result<(Database, SigningKey), StartError> {
     let settings = DatabaseSettings {
         url: config.database_url(),
         memtable: config.database.memtable.bytes(),
         block_cache: config.database.block_cache.bytes(),
     };
-    Database::open(&settings, &config.server_name).await
+    // The key comes first: a start that is cut short leaves no database without one.
+    let key = signing_key(config, Database::is_there(&settings.url)?)?;
+    Ok((Database::open(&settings, &config.server_name).await?, key))
 }
 
-/// The server's signing key, made at the first start.
-///
-/// # Errors
-/// When its file can't be made, read or understood.
-pub fn signing_key(config: &Config) -> Result<SigningKey, StartError> {
+/// The server's signing key, made at the first start. Later it is never made anew: other servers would no longer believe
+/// what this one says, and nobody would know why.
+fn signing_key(config: &Config, later: bool) -> Result<SigningKey, StartError> {
     let path = config.data_dir.join("signing.key");
-    let (line, new) = match files::secret(&path, || files::signing_key(&Random::machine())) {
-        Ok(found) => found,
+    let line = match files::read(&path) {
+        Ok(Some(line)) => line,
+        Ok(None) if later => return Err(StartError::KeyMissing(path)),
+        Ok(None) => {
+            let line = files::signing_key(&Random::machine());
+            if let Err(source) = files::make(&path, &line) {
+                return Err(StartError::File { path, source });
+            }
+            tracing::info!("made a new signing key: {}", path.display());
+            line
+        }
         Err(source) => return Err(StartError::File { path, source }),
     };
-    if new {
-        tracing::info!("made a new signing key: {}", path.display());
-    }
     SigningKey::parse(&line).map_err(|source| StartError::Key { path, source })
 }
 
@@ -208,8 +220,15 @@ fn registration_token(config: &mut Config) -> Result<bool, StartError> {
         Some(_) => Ok(false),
         None => {
             let path = config.data_dir.join("registration_token");
-            let (token, new) = files::secret(&path, || Random::machine().secret())
-                .map_err(|source| StartError::File { path, source })?;
+            let found = match files::read(&path) {
+                Ok(None) => {
+                    let token = Random::machine().secret();
+                    files::make(&path, &token).map(|()| (token, true))
+                }
+                Ok(Some(token)) => Ok((token, false)),
+                Err(source) => Err(source),
+            };
+            let (token, new) = found.map_err(|source| StartError::File { path, source })?;
             config.registration.token = Some(Secret::new(token));
             Ok(new)
         }

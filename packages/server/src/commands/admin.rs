@@ -53,7 +53,7 @@ enum Action {
 pub(super) fn run(arguments: Arguments, file: Option<&Path>) -> Outcome {
     let config = super::load(file)?.config;
     super::in_runtime(async move {
-        let database = lifecycle::open(&config).await?;
+        let (database, _) = lifecycle::open(&config).await?;
         let users = Users::new(
             database.clone(),
             config.server_name.clone(),

@@ -20,9 +20,9 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         return Ok(());
     };
     // A key is never overwritten: other servers would no longer believe what it has signed.
-    match files::secret(path, || files::signing_key(&Random::machine())) {
-        Ok((_, true)) => Ok(()),
-        Ok((_, false)) => Err(format!("{} is already there", path.display()).into()),
-        Err(error) => Err(format!("{} can't be written: {error}", path.display()).into()),
+    if path.exists() {
+        return Err(format!("{} is already there", path.display()).into());
     }
+    files::make(path, &files::signing_key(&Random::machine()))
+        .map_err(|error| format!("{} can't be written: {error}", path.display()).into())
 }

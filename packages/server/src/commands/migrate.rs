@@ -8,7 +8,7 @@ use crate::lifecycle;
 pub(super) fn run(file: Option<&Path>) -> Outcome {
     let config = super::load(file)?.config;
     super::in_runtime(async move {
-        let database = lifecycle::open(&config).await?;
+        let (database, _) = lifecycle::open(&config).await?;
         database.close().await?;
         println!("the database {} is up to date", config.database_url());
         Ok(())

@@ -7,7 +7,6 @@ use std::sync::{
 
 use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode};
-use matryx_core::event::SigningKey;
 use ruma::{
     MilliSecondsSinceUnixEpoch,
     api::client::{
@@ -25,8 +24,7 @@ use crate::{
     app::App,
     clock::Clock,
     config::Config,
-    files, lifecycle,
-    random::Random,
+    lifecycle,
     user::{NewAccount, NewDevice},
 };
 
@@ -38,8 +36,7 @@ pub(crate) fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
             let folder = tempfile::tempdir().unwrap();
             let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
             config.database.url = Some(format!("{}?sync=never", config.database_url()));
-            let database = lifecycle::open(&config).await.unwrap();
-            let key = SigningKey::parse(&files::signing_key(&Random::machine())).unwrap();
+            let (database, key) = lifecycle::open(&config).await.unwrap();
             let app = App::open(
                 config,
                 Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000_000))),
