@@ -10,8 +10,8 @@ use ruma::{OwnedEventId, OwnedRoomId};
 use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
-    Alias, Database, Fork, Mine, Out, RoomHead, ServerSet, StoreError, StoredEvent, TransactionKey,
-    alias, event, mine, out,
+    Alias, Database, Errand, Fork, Mine, Out, RoomHead, ServerSet, StoreError, StoredEvent,
+    TransactionKey, alias, errand, event, mine, out,
     room::{self, signed},
     value::{named, record},
 };
@@ -19,8 +19,11 @@ use crate::{
 /// Everything that one accepted intent changes.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// Where the room stands afterwards. Its `pos` is given by the committer.
-    pub head: RoomHead,
+    /// The room that it is about.
+    pub room: OwnedRoomId,
+    /// Where the room stands afterwards; `None` for one that is not held here, of which only what our users are to it is
+    /// known. Its `pos` is given by the committer.
+    pub head: Option<RoomHead>,
     /// The position at which the room stood before; `None` for a new room.
     pub was: Option<u64>,
     /// The events that are new to the timeline, in order, with what they changed.
@@ -41,6 +44,8 @@ pub struct Append {
     pub out: Vec<Out>,
     /// Sets of servers that are written down for the first time.
     pub sets: Vec<Arc<ServerSet>>,
+    /// What a room that we are not in has still to be told.
+    pub errands: Vec<Errand>,
 }
 
 /// A new line of a room.
@@ -52,6 +57,8 @@ pub struct NewLine {
     pub event: Arc<StoredEvent>,
     /// What became different in the room's current state.
     pub changes: Vec<Change>,
+    /// The event was kept before, as an outlier.
+    pub outlier: bool,
 }
 
 /// How much a commit wrote, for the benchmark's report.
@@ -121,18 +128,18 @@ impl Database {
 
 impl Batch {
     fn add(&mut self, pos: u64, append: &Append) {
-        let room = &append.head.room_id;
-        let head = RoomHead { pos, ..append.head.clone() };
-        let (id, row) = (named("room", room), room::head_row(&head));
-        if append.was.is_none() && !self.new.contains_key(&id) {
-            self.add_new(id, row);
-        } else {
-            self.replace(id, row);
-        }
-        for line in &append.lines {
-            let id = named("event", line.event.pdu.event_id());
-            self.add_new(id, event::row_of(&line.event));
-            self.add_line(room, append.head.epoch, pos, line);
+        if let Some(head) = &append.head {
+            self.add_head(pos, append.was, head);
+            for line in &append.lines {
+                let (id, row) =
+                    (named("event", line.event.pdu.event_id()), event::row_of(&line.event));
+                if line.outlier {
+                    self.replace(id, row);
+                } else {
+                    self.add_new(id, row);
+                }
+                self.add_line(&append.room, head.epoch, pos, line);
+            }
         }
         for event in &append.events {
             self.replace(named("event", event.pdu.event_id()), event::row_of(event));
@@ -142,6 +149,9 @@ impl Batch {
         }
         for mine in &append.mine {
             self.replace(mine.record(), mine::row_of(mine, pos));
+        }
+        for errand in &append.errands {
+            self.replace(errand.record(), errand::row_of(errand));
         }
         for (key, answer) in &append.transactions {
             self.add_new(key.record(), object! { event: answer.as_str() });
@@ -159,6 +169,16 @@ impl Batch {
             for (id, row) in alias::rows_of(alias) {
                 self.add_new(id, row);
             }
+        }
+    }
+
+    fn add_head(&mut self, pos: u64, was: Option<u64>, head: &RoomHead) {
+        let head = RoomHead { pos, ..head.clone() };
+        let (id, row) = (named("room", &head.room_id), room::head_row(&head));
+        if was.is_none() && !self.new.contains_key(&id) {
+            self.add_new(id, row);
+        } else {
+            self.replace(id, row);
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Before {
     Log(i64),
     /// It is no point of the log: [`Database::fork`] has it.
     Fork,
+    /// It is not known: the event is an outlier, kept for what it says and not for where it stands.
+    Unknown,
 }
 
 /// The request of a local device that made an event.
@@ -76,6 +78,7 @@ pub(crate) struct EventRow {
     why: Option<String>,
     before: Option<i64>,
     forked: Option<bool>,
+    outlier: Option<bool>,
     replaces: Option<String>,
     redacted_by: Option<String>,
     sent: Option<Vec<String>>,
@@ -107,6 +110,7 @@ pub(crate) fn row_of(event: &StoredEvent) -> Object {
         Before::Log(at) if event.n.is_some_and(|n| at == n - 1) => {}
         Before::Log(at) => put("before", Some(at.into_value())),
         Before::Fork => put("forked", Some(true.into_value())),
+        Before::Unknown => put("outlier", Some(true.into_value())),
     }
     put("replaces", event.replaces.as_ref().map(|id| id.as_str().into_value()));
     put("redacted_by", event.redacted_by.as_ref().map(|id| id.as_str().into_value()));
@@ -137,10 +141,11 @@ impl TryFrom<EventRow> for StoredEvent {
         let room_id = parsed::<OwnedRoomId>(&row.room, &bad)?;
         let pdu = Pdu::restore(event_id, room_id, &row.json, rejected)
             .map_err(|error| bad(error.to_string()))?;
-        let before = match (row.forked, row.before, row.n) {
+        let before = match (row.forked, row.outlier, row.before, row.n) {
             (Some(true), ..) => Before::Fork,
-            (_, Some(at), _) => Before::Log(at),
-            (_, None, Some(n)) => Before::Log(n - 1),
+            (_, Some(true), ..) => Before::Unknown,
+            (_, _, Some(at), _) => Before::Log(at),
+            (_, _, None, Some(n)) => Before::Log(n - 1),
             _ => return Err(bad("the state before it is not recorded".to_owned())),
         };
         let optional = |id: Option<String>| id.map(|id| parsed(&id, &bad)).transpose();

@@ -1,7 +1,9 @@
 //! `mine:[user, room]`: the memberships of local users, one record each, whatever their source.
 
 use matryx_core::membership::Membership;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, UserId,
+};
 use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
@@ -9,6 +11,21 @@ use crate::{
     room::signed,
     value::{beginning_with, record, text_part},
 };
+
+/// Where a record comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The room says it: its member event stands at a line.
+    Room,
+    /// Nobody of this server is in the room. What the user is to it was learnt beside the room: an invite, a knock, and
+    /// what became of them.
+    OutOfBand {
+        /// The version that the room is said to have.
+        version: RoomVersionId,
+        /// Servers that are said to be in the room, the likeliest first.
+        via: Vec<OwnedServerName>,
+    },
+}
 
 /// A local user's standing in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +38,9 @@ pub struct Mine {
     pub membership: Membership,
     /// The member event that says so.
     pub event: OwnedEventId,
-    /// The line of that event.
+    /// Where that is known from.
+    pub source: Source,
+    /// The line of that event; out of band, the line of the last member event that the room itself has told, or 0.
     pub n: i64,
     /// The position at which it was committed; 0 for what is being committed.
     pub pos: u64,
@@ -36,6 +55,8 @@ struct MineRow {
     id: RecordId,
     membership: String,
     event: String,
+    version: Option<String>,
+    via: Option<Vec<String>>,
     n: i64,
     pos: i64,
     stripped: Option<String>,
@@ -49,6 +70,11 @@ pub(crate) fn row_of(mine: &Mine, pos: u64) -> Object {
         n: mine.n,
         pos: signed(if mine.pos == 0 { pos } else { mine.pos }),
     };
+    if let Source::OutOfBand { version, via } = &mine.source {
+        row.insert("version".to_owned(), version.as_str().into_value());
+        let via: Vec<String> = via.iter().map(ToString::to_string).collect();
+        row.insert("via".to_owned(), via.into_value());
+    }
     if let Some(stripped) = &mine.stripped {
         row.insert("stripped".to_owned(), stripped.as_str().into_value());
     }
@@ -73,11 +99,25 @@ impl TryFrom<MineRow> for Mine {
             row: format!("{:?}", row.id.key),
             why: why.to_owned(),
         };
+        let via = |name: String| name.try_into().map_err(|_| bad("server name"));
+        let source = match &row.version {
+            None => Source::Room,
+            Some(version) => Source::OutOfBand {
+                version: version.as_str().try_into().map_err(|_| bad("room version"))?,
+                via: row
+                    .via
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(via)
+                    .collect::<Result<_, StoreError>>()?,
+            },
+        };
         Ok(Self {
             user: text_part(&row.id, 0)?.try_into().map_err(|_| bad("user id"))?,
             room: text_part(&row.id, 1)?.try_into().map_err(|_| bad("room id"))?,
             membership: row.membership.parse().map_err(|_| bad("membership"))?,
             event: row.event.as_str().try_into().map_err(|_| bad("event id"))?,
+            source,
             n: row.n,
             pos: row.pos.unsigned_abs(),
             stripped: row.stripped,
@@ -99,5 +139,15 @@ impl Database {
             )
             .await?;
         answer.take::<Vec<MineRow>>(0)?.into_iter().map(Mine::try_from).collect()
+    }
+
+    /// What one local user is to one room.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn mine(&self, user: &UserId, room: &RoomId) -> Result<Option<Mine>, StoreError> {
+        let id = record("mine", vec![user.as_str().into_value(), room.as_str().into_value()]);
+        let mut answer = self.ask("SELECT * FROM ONLY $id", object! { id: id }).await?;
+        answer.take::<Option<MineRow>>(0)?.map(Mine::try_from).transpose()
     }
 }

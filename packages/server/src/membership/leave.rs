@@ -3,7 +3,6 @@
 use matryx_core::{
     membership::{Action, Membership},
     refusal::{Refusal, RefusalKind},
-    room::StateKey,
 };
 use matryx_repository::Mine;
 use ruma::{CanonicalJsonObject, OwnedEventId, RoomId, UserId};
@@ -11,7 +10,7 @@ use ruma::{CanonicalJsonObject, OwnedEventId, RoomId, UserId};
 use super::change::{Verb, change};
 use crate::{
     app::App,
-    room::{Changes, Desk, Intent, Proposal, SendError},
+    room::{Aside, Record, SendError},
 };
 
 /// Leaves a room.
@@ -32,30 +31,16 @@ pub async fn leave(
 /// # Errors
 /// When the user is still in the room, invited or knocking, or never was; or why the server could not.
 pub async fn forget(app: &App, room: &RoomId, user: &UserId) -> Result<(), SendError> {
-    let standing = app.rooms.stream().standing(user).await?;
-    let Some(mine) = standing.rooms.get(room) else { return Err(nothing_to_forget().into()) };
-    if mine.forgotten {
-        return Ok(());
-    }
-    still_there(mine.membership)?;
-    let mine = Mine { forgotten: true, ..Mine::clone(mine) };
-    let intent = Intent::new(Vec::new(), move |desk| {
-        stands(desk, &mine)?;
-        let forget = vec![mine.clone()];
-        Ok(Proposal::Change(Changes { forget, ..Changes::default() }))
+    let aside = Aside::new(user.to_owned(), |known| {
+        let mine = known.mine.ok_or_else(nothing_to_forget)?;
+        if mine.forgotten {
+            return Ok(None);
+        }
+        still_there(mine.membership)?;
+        let mine = Mine { forgotten: true, ..mine.clone() };
+        Ok(Some(Record { mine, event: None, errand: None }))
     });
-    app.rooms.send(room, intent).await.map(drop)
-}
-
-/// The record that is to be forgotten must be the one that stands: the user may have come back in the meantime.
-fn stands(desk: &Desk<'_>, mine: &Mine) -> Result<(), Refusal> {
-    let entry = desk.look.entry(&StateKey::member(&mine.user));
-    if entry.is_some_and(|entry| entry.event_id == mine.event) {
-        return Ok(());
-    }
-    still_there(desk.look.membership(&mine.user))?;
-    let sentence = "Your membership has changed in this moment. Try again.";
-    Err(Refusal::new(RefusalKind::Unknown, sentence))
+    app.rooms.aside(room, aside).await.map(drop)
 }
 
 fn still_there(membership: Membership) -> Result<(), Refusal> {

@@ -217,14 +217,18 @@ impl Committer {
         new
     }
 
-    /// Whether a batch has been written after all. It is one transaction: where its first room stands, all do.
+    /// Whether a batch has been written after all. It is one transaction: where its first room stands, all do. Of a room
+    /// that is not held, the records of our users tell.
     async fn stands(&self, groups: &[Group], numbered: &[(u64, &Append)]) -> bool {
         let Some(first) = groups.first() else { return false };
         let Some((pos, append)) = numbered.get(first.pending.len() - 1) else { return false };
-        match self.database.head(&first.room.id).await {
-            Ok(Some(head)) => head.pos == *pos && head.tips == append.head.tips,
-            _ => false,
+        if let Some(wanted) = &append.head {
+            let head = self.database.head(&first.room.id).await;
+            return matches!(head, Ok(Some(head)) if head.pos == *pos && head.tips == wanted.tips);
         }
+        let Some(wanted) = append.mine.last() else { return false };
+        let mine = self.database.mine(&wanted.user, &append.room).await;
+        matches!(mine, Ok(Some(mine)) if mine.pos == *pos && mine.event == wanted.event)
     }
 
     /// Shows what is durable: first the rooms, then the position, then whoever waits.
@@ -239,7 +243,9 @@ impl Committer {
                 for event in lines.iter().map(|line| &line.event).chain(&append.events) {
                     self.events.put(Arc::clone(event));
                 }
-                group.room.install(Arc::new(look), lines, &append.events);
+                if append.head.is_some() {
+                    group.room.install(Arc::new(look), lines, &append.events);
+                }
                 stream.show(self.pos, append);
             }
             positions.push(self.pos);

@@ -8,7 +8,7 @@ use matryx_core::{
     refusal::Refusal,
     room::StateKey,
 };
-use matryx_repository::{Alias, Mine, StoreError, TransactionKey};
+use matryx_repository::{Alias, StoreError, TransactionKey};
 use ruma::{OwnedEventId, UserId, events::StateEventType};
 
 use super::Look;
@@ -48,8 +48,6 @@ pub enum Proposal {
 pub struct Changes {
     /// What is said, in order.
     pub say: Vec<Said>,
-    /// Records of local users that are marked as forgotten. `decide` makes sure that they are still what stands.
-    pub forget: Vec<Mine>,
     /// Aliases that come into being with the room.
     pub aliases: Vec<Alias>,
 }

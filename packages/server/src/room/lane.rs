@@ -17,7 +17,7 @@ use serde_json::value::to_raw_value;
 use tokio::sync::oneshot;
 
 use super::{
-    Changes, Desk, Door, Intent, Proposal, Received, Room, Rooms, Said, SendError,
+    Aside, Changes, Desk, Door, Intent, Proposal, Received, Room, Rooms, Said, SendError,
     committer::{Group, Pending},
     stripped,
     work::{Rows, Work},
@@ -39,6 +39,8 @@ pub(super) enum Ask {
     Send(Intent),
     /// Someone else has said something.
     Receive(Arc<Pdu>, Door),
+    /// What one of our users is to the room changes beside it.
+    Aside(Aside),
 }
 
 impl std::fmt::Debug for Ask {
@@ -46,6 +48,7 @@ impl std::fmt::Debug for Ask {
         match self {
             Self::Send(_) => f.write_str("Send"),
             Self::Receive(pdu, door) => write!(f, "Receive({}, {door:?})", pdu.event_id()),
+            Self::Aside(aside) => write!(f, "Aside({})", aside.user),
         }
     }
 }
@@ -177,6 +180,7 @@ impl Rooms {
         match ask {
             Ask::Send(intent) => self.intend(intent, work, rows).await.map(Outcome::Said),
             Ask::Receive(pdu, door) => self.hear(pdu, *door, work, rows).await.map(Outcome::Heard),
+            Ask::Aside(aside) => self.set_aside(aside, work, rows).await.map(Outcome::Said),
         }
     }
 
@@ -227,7 +231,6 @@ impl Rooms {
             rows.transactions.push((key.clone(), event.to_string()));
             work.answered.insert(key.clone(), event.clone());
         }
-        rows.mine.extend(changes.forget);
         rows.aliases.extend(changes.aliases);
         Ok(events)
     }

@@ -92,6 +92,18 @@ impl Look {
         }
     }
 
+    /// A room of which nothing is known but its id. Its version says nothing until it is held.
+    pub(super) fn unknown(room_id: OwnedRoomId) -> Self {
+        let (version, rules) = (RoomVersionId::V12, Arc::new(RoomVersionRules::V12));
+        Self::empty(room_id, version, rules)
+    }
+
+    /// Whether this server is in the room, as one of those whose users have joined it. It decides there alone if nobody is.
+    #[must_use]
+    pub fn is_resident(&self, server: &ServerName) -> bool {
+        self.joined == 0 || self.servers.contains_key(server)
+    }
+
     /// What a user is in the room. No member event is the same as having left.
     #[must_use]
     pub fn membership(&self, user: &UserId) -> Membership {

@@ -5,6 +5,7 @@
 //! A job waits in its room's queue ([`lane`]), is worked through without waiting for anything but reads ([`work`]), goes to the
 //! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
 
+mod aside;
 mod canonical_alias;
 mod changes;
 mod client_event;
@@ -27,6 +28,7 @@ mod stripped;
 mod visibility;
 mod work;
 
+pub use aside::{Aside, Known, Record};
 pub use changes::add_up;
 pub use client_event::Viewer;
 pub use committer::{Tally, Totals};

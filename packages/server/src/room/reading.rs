@@ -7,6 +7,7 @@ use matryx_core::{
     refusal::Refusal,
     room::{StateEntry, StateKey, StateMap},
 };
+use matryx_repository::Source;
 use ruma::{RoomId, UserId, events::StateEventType};
 
 use super::{Look, Room, Rooms, SendError, Sight};
@@ -40,13 +41,18 @@ impl Rooms {
         };
         let room = self.room(room).await?.ok_or_else(outside)?;
         let look = room.look();
-        let membership = look.membership(user);
         let sight = self.sight(&room, user).await?;
+        let mut membership = look.membership(user);
         let until = if membership == Membership::Joined || sight.world_readable_at(look.n) {
             look.n
         } else {
             let standing = self.stream().standing(user).await?;
-            match standing.rooms.get(&room.id) {
+            let mine = standing.rooms.get(&room.id);
+            // The room may have gone on without us, and the user may have been invited to it anew since.
+            if let Some(mine) = mine.filter(|mine| mine.source != Source::Room) {
+                membership = mine.membership;
+            }
+            match mine {
                 Some(mine) if mine.forgotten || !sight.ever_joined() => return Err(outside()),
                 Some(mine) if matches!(membership, Membership::Left | Membership::Banned) => mine.n,
                 _ => return Err(outside()),

@@ -56,14 +56,20 @@ impl Rooms {
         work: &mut Work,
         rows: &mut Rows,
     ) -> Result<Received, SendError> {
-        if let Some(known) = self.find(work, pdu.event_id()).await? {
+        let known = self.find(work, pdu.event_id()).await?;
+        if let Some(known) = known.as_ref().filter(|known| known.before != Before::Unknown) {
             return Ok(Received::Known(known.fate.clone()));
         }
         let named: BTreeSet<&OwnedEventId> =
             pdu.prev_events().iter().chain(pdu.auth_events()).collect();
         let found = self.find_all(work, named.iter().map(|id| &***id)).await?;
-        let missing: Vec<OwnedEventId> =
-            named.into_iter().filter(|id| !found.contains_key(*id)).cloned().collect();
+        // What allows an event may be an outlier; of what it follows, the state has to be known.
+        let has = |id: &OwnedEventId| {
+            let event = found.get(id);
+            event.is_some_and(|event| event.before != Before::Unknown)
+                || (event.is_some() && !pdu.prev_events().contains(id))
+        };
+        let missing: Vec<OwnedEventId> = named.into_iter().filter(|id| !has(id)).cloned().collect();
         if !missing.is_empty() {
             return Ok(Received::Missing(missing));
         }
@@ -94,6 +100,7 @@ impl Rooms {
         self.apply_redaction(pdu, work, rows).await?;
         let mut judged = self.settle_fork(pdu, before, state, work).await?;
         judged.onward = door == Door::Handshake;
+        judged.outlier = known.is_some();
         work.settle(judged, self.server_name(), rows);
         if let Some(redaction) = self.early_redaction(pdu.event_id(), work).await? {
             self.apply_redaction(&redaction, work, rows).await?;
@@ -198,6 +205,7 @@ impl Rooms {
         let Some(event) = self.events().get(id).await? else { return Ok(None) };
         let before = match event.before {
             Before::Log(n) => self.state_at(room, n).await?,
+            Before::Unknown => return Ok(None),
             Before::Fork => {
                 let fork =
                     self.database().fork(id).await?.ok_or_else(|| StoreError::Inconsistent {
@@ -271,6 +279,7 @@ impl Rooms {
             tips,
             changes,
             arrivals: arrivals.into_values().map(|event| Arc::clone(&event.pdu)).collect(),
+            outlier: false,
         })
     }
 
@@ -339,7 +348,7 @@ impl Rooms {
     }
 
     /// An event of this group, of memory or of the store.
-    async fn find(
+    pub(super) async fn find(
         &self,
         work: &Work,
         id: &EventId,

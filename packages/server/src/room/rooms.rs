@@ -17,7 +17,8 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, Se
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Done, Door, Events, Intent, Law, Look, Received, Room, SendError, Stream, Tally, TipState,
+    Aside, Done, Door, Events, Intent, Law, Look, Received, Room, SendError, Stream, Tally,
+    TipState,
     committer::{Committer, Group, Waiting},
     lane::{Ask, Job, Outcome},
 };
@@ -29,6 +30,9 @@ const CAPACITY: u64 = 128 * 1024 * 1024;
 /// What a room costs beside its state, and what an entry of the state costs, in bytes.
 const ROOM: usize = 64 * 1024;
 const ENTRY: usize = 320;
+
+/// What the lane of a room costs that is not held, in bytes.
+const LANE: usize = 2 * 1024;
 
 /// How many requests' answers are remembered, so that repeating one costs no read.
 const ANSWERS: u64 = 100_000;
@@ -79,7 +83,9 @@ impl Rooms {
         let lately = Cache::builder()
             .max_capacity(CAPACITY)
             .weigher(|_, room: &Arc<Room>| {
-                u32::try_from(room.look().state.len() * ENTRY + ROOM).unwrap_or(u32::MAX)
+                let look = room.look();
+                let own = if look.n > 0 { ROOM } else { LANE };
+                u32::try_from(look.state.len() * ENTRY + own).unwrap_or(u32::MAX)
             })
             .build();
         Ok(Self(Arc::new(Inner {
@@ -148,6 +154,16 @@ impl Rooms {
         }
     }
 
+    /// Changes what a local user is to a room beside the room's own events, through its lane: the room need not be held
+    /// here. When this returns, it is durable and visible.
+    ///
+    /// # Errors
+    /// The rule that forbids it, or why the server could not.
+    pub async fn aside(&self, room: &RoomId, aside: Aside) -> Result<Done, SendError> {
+        let room = self.lane(room).await?;
+        self.done(&room, Ask::Aside(aside)).await
+    }
+
     /// A room that is held here, in memory or in the store.
     ///
     /// # Errors
@@ -164,6 +180,25 @@ impl Rooms {
         let Some(head) = self.0.database.head(id).await? else { return Ok(None) };
         let look = self.load(head).await?;
         Ok(Some(self.keep(look)))
+    }
+
+    /// The lane of any room, held here or not. One that is not held has a look without lines.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn lane(&self, id: &RoomId) -> Result<Arc<Room>, StoreError> {
+        if let Some(room) = self.in_memory(id) {
+            return Ok(room);
+        }
+        let _loading = self.loading(id).await;
+        if let Some(room) = self.in_memory(id) {
+            return Ok(room);
+        }
+        let look = match self.0.database.head(id).await? {
+            Some(head) => self.load(head).await?,
+            None => Look::unknown(id.to_owned()),
+        };
+        Ok(self.keep(look))
     }
 
     /// A room's timeline from line `from` to line `to`, oldest first.
@@ -252,7 +287,11 @@ impl Rooms {
     }
 
     async fn send_in(&self, room: &Arc<Room>, intent: Intent) -> Result<Done, SendError> {
-        match self.ask(room, Ask::Send(intent)).await? {
+        self.done(room, Ask::Send(intent)).await
+    }
+
+    async fn done(&self, room: &Arc<Room>, ask: Ask) -> Result<Done, SendError> {
+        match self.ask(room, ask).await? {
             (Outcome::Said(events), pos) => Ok(Done { events, pos }),
             (Outcome::Heard(_), _) => Err(SendError::Panicked),
         }

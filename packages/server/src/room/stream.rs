@@ -166,7 +166,7 @@ impl Writing<'_> {
     /// Takes in an append that is durable.
     pub(super) fn show(&mut self, pos: u64, append: Append) {
         self.pos = pos;
-        let room = append.head.room_id;
+        let room = append.room;
         for mine in append.mine {
             self.users.push(mine.user.clone());
             let Some(entry) = self.stream.users.get(&mine.user) else { continue };

@@ -9,7 +9,8 @@ use matryx_core::{
     room::{Change, Judgement, StateEntry, StateKey, StateMap},
 };
 use matryx_repository::{
-    Alias, Append, Before, Fork, Line, Mine, NewLine, Out, Sent, StoredEvent, Tip, TransactionKey,
+    Alias, Append, Before, Errand, Fork, Line, Mine, NewLine, Out, Sent, Source, StoredEvent, Tip,
+    TransactionKey,
 };
 use ruma::{OwnedEventId, OwnedUserId, ServerName, UserId, events::StateEventType};
 
@@ -26,6 +27,8 @@ pub(super) struct Work {
     pub(super) fresh: HashMap<OwnedEventId, Arc<StoredEvent>>,
     /// The state before what has been received so far.
     pub(super) before: HashMap<OwnedEventId, StateMap>,
+    /// The records of local users that have been written so far.
+    pub(super) mine: HashMap<OwnedUserId, Arc<Mine>>,
     /// Redactions of what has not come yet, by their target.
     pub(super) early: HashMap<OwnedEventId, Arc<Pdu>>,
     /// The requests that have been answered so far.
@@ -43,6 +46,7 @@ pub(super) struct Rows {
     pub(super) aliases: Vec<Alias>,
     pub(super) early: Vec<(OwnedEventId, OwnedEventId)>,
     pub(super) out: Vec<Out>,
+    pub(super) errands: Vec<Errand>,
 }
 
 /// An event that has been judged and is about to get a line.
@@ -58,6 +62,8 @@ pub(super) struct Judged {
     pub(super) changes: Vec<Change>,
     /// Events other than itself that come to stand in the state by it.
     pub(super) arrivals: Vec<Arc<Pdu>>,
+    /// Whether it is kept already, as an outlier.
+    pub(super) outlier: bool,
 }
 
 impl Work {
@@ -67,6 +73,7 @@ impl Work {
             events: HashMap::new(),
             fresh: HashMap::new(),
             before: HashMap::new(),
+            mine: HashMap::new(),
             early: HashMap::new(),
             answered: HashMap::new(),
         }
@@ -94,13 +101,14 @@ impl Work {
             tips: vec![TipState { tip, state }],
             changes,
             arrivals: Vec::new(),
+            outlier: false,
             pdu,
         }
     }
 
     /// Settles an accepted event: the look after it, and the rows that say so.
     pub(super) fn settle(&mut self, judged: Judged, server: &ServerName, rows: &mut Rows) {
-        let Judged { pdu, before, sent, onward, tips, changes, arrivals } = judged;
+        let Judged { pdu, before, sent, onward, tips, changes, arrivals, outlier } = judged;
         let n = self.look.n + 1;
         let others = onward.then(|| self.look.others(server).cloned());
         let replaces = changes
@@ -114,7 +122,11 @@ impl Work {
         for change in &changes {
             self.take(change, &pdu, &arrivals);
         }
-        rows.mine.extend(changes.iter().filter_map(|change| self.mine(change, n, server)));
+        for change in &changes {
+            if let Some(mine) = self.record(change, n, server) {
+                self.write(mine, rows);
+            }
+        }
         rows.out.extend(
             others.and_then(|others| out(&self.look, others.as_ref(), &pdu, &changes, server)),
         );
@@ -129,7 +141,7 @@ impl Work {
         };
         let event = Arc::new(event);
         self.fresh.insert(event.pdu.event_id().clone(), Arc::clone(&event));
-        rows.lines.push(NewLine { n, event, changes });
+        rows.lines.push(NewLine { n, event, changes, outlier });
     }
 
     /// Follows a change with the events in hand.
@@ -144,8 +156,14 @@ impl Work {
         self.look.law.take(&change.key, event.cloned(), &self.look.rules);
     }
 
+    /// Writes a local user's record.
+    pub(super) fn write(&mut self, mine: Mine, rows: &mut Rows) {
+        self.mine.insert(mine.user.clone(), Arc::new(mine.clone()));
+        rows.mine.push(mine);
+    }
+
     /// The record of a local user whose membership a change is about.
-    fn mine(&self, change: &Change, n: i64, server: &ServerName) -> Option<Mine> {
+    fn record(&self, change: &Change, n: i64, server: &ServerName) -> Option<Mine> {
         let user = local_member(&change.key, server)?;
         let entry = change.new.as_ref().or(change.old.as_ref())?;
         let membership =
@@ -157,6 +175,7 @@ impl Work {
             room: self.look.room_id.clone(),
             membership,
             event: entry.event_id.clone(),
+            source: Source::Room,
             n,
             pos: 0,
             stripped,
@@ -168,7 +187,7 @@ impl Work {
 impl Rows {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { lines, events, forks, mine, transactions, aliases, early, out } = self;
+        let Self { lines, events, forks, mine, transactions, aliases, early, out, errands } = self;
         lines.is_empty()
             && events.is_empty()
             && forks.is_empty()
@@ -177,12 +196,15 @@ impl Rows {
             && aliases.is_empty()
             && early.is_empty()
             && out.is_empty()
+            && errands.is_empty()
     }
 
-    /// The append that leads from where the room stood to where it looks now.
+    /// The append that leads from where the room stood to where it looks now. A room without a line is not held, and has
+    /// no head.
     pub(super) fn into_append(self, look: &Look, was: u64) -> Append {
         Append {
-            head: look.head(),
+            room: look.room_id.clone(),
+            head: (look.n > 0).then(|| look.head()),
             was: (was > 0).then_some(was),
             lines: self.lines,
             events: self.events,
@@ -193,6 +215,7 @@ impl Rows {
             early: self.early,
             out: self.out,
             sets: Vec::new(),
+            errands: self.errands,
         }
     }
 }

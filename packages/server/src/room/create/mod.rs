@@ -192,7 +192,7 @@ fn everything(
     Intent::new(Vec::new(), move |_| {
         let rest = events.iter().cloned().map(Said::Draft);
         let say = std::iter::once(create()).chain(rest).collect();
-        Ok(Proposal::Change(Changes { say, aliases: aliases.clone(), ..Changes::default() }))
+        Ok(Proposal::Change(Changes { say, aliases: aliases.clone() }))
     })
 }
 

@@ -184,9 +184,10 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
         };
         let event = Arc::new(event);
         let behind_our_back = Append {
-            head: RoomHead { n: look.n + 1, ..look.head() },
+            room: room.clone(),
+            head: Some(RoomHead { n: look.n + 1, ..look.head() }),
             was: Some(look.pos),
-            lines: vec![NewLine { n: look.n + 1, event, changes: Vec::new() }],
+            lines: vec![NewLine { n: look.n + 1, event, changes: Vec::new(), outlier: false }],
             events: Vec::new(),
             forks: Vec::new(),
             mine: Vec::new(),
@@ -195,6 +196,7 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
             early: Vec::new(),
             out: Vec::new(),
             sets: Vec::new(),
+            errands: Vec::new(),
         };
         let taken = [(look.pos + 1, &behind_our_back)];
         world.rooms.database().commit(&taken).await.unwrap();

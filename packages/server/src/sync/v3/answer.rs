@@ -7,6 +7,7 @@ use ruma::{OwnedRoomId, OwnedUserId, events::AnySyncTimelineEvent, serde::Raw};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::StateForm;
 use crate::sync::token::{LineToken, StreamToken};
 
 /// An event, written out.
@@ -118,6 +119,16 @@ impl Sections {
 }
 
 impl State {
+    /// These events, under the name that the client asked for.
+    pub(super) fn new(form: StateForm, events: Vec<Event>) -> Self {
+        let events = Events { events };
+        match form {
+            StateForm::Before => Self::Before(events),
+            StateForm::After => Self::After(events),
+            StateForm::AfterUnstable => Self::AfterUnstable(events),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let (Self::Before(events) | Self::After(events) | Self::AfterUnstable(events)) = self;
         events.events.is_empty()

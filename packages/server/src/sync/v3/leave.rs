@@ -6,11 +6,12 @@ use matryx_core::{
     membership::Membership,
     room::{Change, StateEntry, StateKey, StateMap},
 };
-use matryx_repository::{Line, Mine, StoreError};
+use matryx_repository::{Line, Mine, Source, StoreError};
+use ruma::room_version_rules::RoomVersionRules;
 
 use super::{
     View,
-    answer::{LeftRoom, Timeline},
+    answer::{LeftRoom, State, Timeline},
     state::{Stretch, before},
     timeline::Tail,
 };
@@ -33,6 +34,43 @@ struct Past {
 }
 
 impl View<'_> {
+    /// A room that the user is no longer in, or is no longer invited to.
+    pub(super) async fn section_left(&self, mine: &Mine) -> Result<Option<LeftRoom>, StoreError> {
+        let held = self.rooms.room(&mine.room).await?;
+        match (&mine.source, held) {
+            (Source::Room, Some(room)) => self.left(&room, mine).await.map(Some),
+            (Source::Room, None) => Ok(None),
+            (Source::OutOfBand { version, .. }, held) => {
+                let Some(rules) = version.rules() else { return Ok(None) };
+                self.turned_away(held.as_deref(), mine, &rules).await
+            }
+        }
+    }
+
+    /// A room that the user was invited to or knocked on, and is not any more, while nobody of this server was in it: the
+    /// event that says so. If they were in it before, and the client does not know yet that they have left, that too.
+    async fn turned_away(
+        &self,
+        held: Option<&Room>,
+        mine: &Mine,
+        rules: &RoomVersionRules,
+    ) -> Result<Option<LeftRoom>, StoreError> {
+        let Some(event) = self.rooms.events().get(&mine.event).await? else { return Ok(None) };
+        let filter = EventFilter(&self.question.filter.room.timeline);
+        let shown = self.limit() > 0 && filter.room(&mine.room) && filter.event(&event.pdu);
+        let written = self.write(std::iter::once(&*event), rules, None).await?;
+        if let Some(room) = held.filter(|_| mine.n > 0)
+            && self.past(room, mine).await?.parted.is_some()
+        {
+            let mut left = self.left(room, mine).await?;
+            left.timeline.events.extend(written.into_iter().filter(|_| shown));
+            return Ok(Some(left));
+        }
+        let (events, state) = if shown { (written, Vec::new()) } else { (Vec::new(), written) };
+        let state = State::new(self.question.form, state);
+        Ok(Some(LeftRoom { state, timeline: Timeline::new(events, false, mine.n) }))
+    }
+
     /// A room that the user is no longer in, up to the event that says so and no further.
     pub(super) async fn left(&self, room: &Room, mine: &Mine) -> Result<LeftRoom, StoreError> {
         let past = self.past(room, mine).await?;

@@ -246,8 +246,8 @@ impl View<'_> {
                     answer.rooms.knock.insert(room, KnockedRoom { knock_state });
                 }
                 Membership::Left | Membership::Banned if self.tells_leaving(mine) => {
-                    if let Some(held) = self.rooms.room(&room).await? {
-                        answer.rooms.leave.insert(room, self.left(&held, mine).await?);
+                    if let Some(left) = self.section_left(mine).await? {
+                        answer.rooms.leave.insert(room, left);
                     }
                 }
                 _ => {}

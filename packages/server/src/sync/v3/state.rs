@@ -11,11 +11,7 @@ use ruma::{
     EventId, OwnedUserId, UserId, events::StateEventType, room_version_rules::RoomVersionRules,
 };
 
-use super::{
-    StateForm, View,
-    answer::{Events, State},
-    timeline::Tail,
-};
+use super::{StateForm, View, answer::State, timeline::Tail};
 use crate::sync::filter::EventFilter;
 
 /// What happened to a room's state over the stretch that an answer is about.
@@ -161,11 +157,6 @@ impl View<'_> {
         // As they were said; what never had a place in the timeline comes last.
         events.sort_by_key(|event| (event.n.unwrap_or(i64::MAX), event.pdu.event_id().clone()));
         let events = self.write(events.iter().map(|event| &**event), rules, None).await?;
-        let events = Events { events };
-        Ok(match form {
-            StateForm::Before => State::Before(events),
-            StateForm::After => State::After(events),
-            StateForm::AfterUnstable => State::AfterUnstable(events),
-        })
+        Ok(State::new(form, events))
     }
 }
