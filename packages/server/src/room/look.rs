@@ -14,6 +14,8 @@ use ruma::{
     UserId, events::StateEventType, room_version_rules::RoomVersionRules,
 };
 
+use super::acl::Acl;
+
 /// A room at a position of the server's stream.
 #[derive(Debug, Clone)]
 pub struct Look {
@@ -65,6 +67,8 @@ pub struct Law {
     pub join_rules: Option<Arc<Pdu>>,
     /// The levels that the first two give. `None` if they can't be read, which no accepted event leads to.
     pub powers: Option<Arc<Powers>>,
+    /// Which servers may take part: `m.room.server_acl`, made ready.
+    pub acl: Arc<Acl>,
 }
 
 impl Look {
@@ -150,6 +154,12 @@ impl Look {
     #[must_use]
     pub fn join_rule(&self) -> JoinRule {
         JoinRule::read(self.law.join_rules.as_deref())
+    }
+
+    /// Which servers may take part.
+    #[must_use]
+    pub fn acl(&self) -> &Arc<Acl> {
+        &self.law.acl
     }
 
     /// What the store keeps of it.
@@ -245,13 +255,14 @@ impl Look {
 }
 
 impl Law {
-    /// The keys whose events a law holds.
+    /// The keys whose events make the law.
     #[must_use]
-    pub fn keys() -> [StateKey; 3] {
+    pub fn keys() -> [StateKey; 4] {
         [
             StateKey::new(StateEventType::RoomCreate, ""),
             StateKey::new(StateEventType::RoomPowerLevels, ""),
             StateKey::new(StateEventType::RoomJoinRules, ""),
+            StateKey::new(StateEventType::RoomServerAcl, ""),
         ]
     }
 
@@ -270,6 +281,10 @@ impl Law {
             StateEventType::RoomPowerLevels => self.power_levels = event,
             StateEventType::RoomJoinRules => {
                 self.join_rules = event;
+                return;
+            }
+            StateEventType::RoomServerAcl => {
+                self.acl = Arc::new(event.as_deref().map(Acl::read).unwrap_or_default());
                 return;
             }
             _ => return,

@@ -5,6 +5,7 @@
 //! A job waits in its room's queue ([`lane`]), is worked through without waiting for anything but reads ([`work`]), goes to the
 //! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
 
+mod acl;
 mod aside;
 mod canonical_alias;
 mod changes;
@@ -28,6 +29,7 @@ mod stripped;
 mod visibility;
 mod work;
 
+pub use acl::Acl;
 pub use aside::{Aside, Known, Record};
 pub use changes::add_up;
 pub use client_event::Viewer;

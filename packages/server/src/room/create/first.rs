@@ -71,16 +71,18 @@ pub(super) fn events(
     Ok(events)
 }
 
-fn preset(preset: Preset) -> [(Kind, CanonicalJsonObject); 3] {
+/// A public room keeps guests out, which is what it means that `m.room.guest_access` is not there.
+fn preset(preset: Preset) -> impl Iterator<Item = (Kind, CanonicalJsonObject)> {
     let (rule, guests) = match preset {
-        Preset::Private | Preset::TrustedPrivate => ("invite", "can_join"),
-        Preset::Public => ("public", "forbidden"),
+        Preset::Private | Preset::TrustedPrivate => ("invite", Some("can_join")),
+        Preset::Public => ("public", None),
     };
-    [
+    let always = [
         (Kind::RoomJoinRules, one("join_rule", rule)),
         (Kind::RoomHistoryVisibility, one("history_visibility", "shared")),
-        (Kind::RoomGuestAccess, one("guest_access", guests)),
-    ]
+    ];
+    let guests = guests.map(|guests| (Kind::RoomGuestAccess, one("guest_access", guests)));
+    always.into_iter().chain(guests)
 }
 
 /// What the creator wants to stand at a type with an empty state key; the last of it, where they say it twice.
