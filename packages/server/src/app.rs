@@ -63,6 +63,8 @@ impl App {
         let rooms =
             Rooms::open(database.clone(), server_name.clone(), Arc::clone(&key), clock.clone())
                 .await?;
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(rooms.clone().tie_tips(shutdown.clone()));
         Ok(Self(Arc::new(Parts {
             users,
             uia: Uia::new(random.clone()),
@@ -73,8 +75,8 @@ impl App {
             key,
             database,
             rooms,
-            shutdown: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            shutdown,
+            tasks,
         })))
     }
 }

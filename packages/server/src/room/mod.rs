@@ -26,6 +26,7 @@ mod rooms;
 mod say;
 mod stream;
 mod stripped;
+mod tips;
 mod visibility;
 mod work;
 

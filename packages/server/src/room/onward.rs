@@ -11,9 +11,12 @@ use matryx_core::{
 use matryx_repository::{Out, OutPlace, ServerSet};
 use ruma::{OwnedServerName, ServerName, UserId};
 
-use super::Look;
+use super::{Look, tips};
 
 /// What is written of an event so that it goes to other servers; nothing if there are none to tell.
+///
+/// An event that only ties the room's tips together goes nowhere: all servers would answer with one of theirs. They get it
+/// when something follows it.
 ///
 /// `look` is the room after the event, `before` are the servers that were in it before. ACLs keep nobody from learning of
 /// what is ours: they say whom we hear.
@@ -24,6 +27,9 @@ pub(super) fn out(
     changes: &[Change],
     this: &ServerName,
 ) -> Option<Out> {
+    if tips::is_knot(pdu.kind()) {
+        return None;
+    }
     let servers = look.others(this);
     let within = |server: &ServerName| servers.is_some_and(|servers| servers.contains(server));
     let mut also: Vec<OwnedServerName> = match before {

@@ -6,11 +6,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard},
 };
 
-use matryx_repository::{Append, Database, Mine, StoreError};
+use matryx_repository::{Append, Database, Mine, Out, OutPlace, StoreError};
 use moka::sync::Cache;
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::tips;
 use crate::sync::Notifier;
 
 /// How many users' rooms stay in memory.
@@ -37,7 +38,15 @@ pub struct Stream {
     published: watch::Sender<u64>,
     users: Cache<OwnedUserId, Arc<Mutex<User>>>,
     notifier: Notifier,
+    /// What goes to other servers, for whoever brings it there.
+    outgoing: Following<Vec<Out>>,
+    /// Rooms with too many tips.
+    crowded: Following<OwnedRoomId>,
 }
+
+/// News for one follower, kept for as long as it is behind; nothing is kept before there is one.
+#[derive(Debug)]
+struct Following<T>(RwLock<Option<mpsc::UnboundedSender<T>>>);
 
 #[derive(Debug)]
 struct Shown {
@@ -63,7 +72,30 @@ pub(super) struct Writing<'a> {
     shown: RwLockWriteGuard<'a, Shown>,
     rooms: Vec<OwnedRoomId>,
     users: Vec<OwnedUserId>,
+    outgoing: Vec<Out>,
+    crowded: Vec<OwnedRoomId>,
     pos: u64,
+}
+
+impl<T> Default for Following<T> {
+    fn default() -> Self {
+        Self(RwLock::new(None))
+    }
+}
+
+impl<T> Following<T> {
+    fn follow(&self) -> mpsc::UnboundedReceiver<T> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    fn tell(&self, news: T) {
+        if let Some(sender) = &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            // Who has stopped to follow is not told.
+            drop(sender.send(news));
+        }
+    }
 }
 
 impl Stream {
@@ -74,7 +106,19 @@ impl Stream {
             published: watch::Sender::new(published),
             users: Cache::new(USERS),
             notifier: Notifier::default(),
+            outgoing: Following::default(),
+            crowded: Following::default(),
         }
+    }
+
+    /// What goes to other servers, from now on, in order. There is one follower: the last who asks.
+    pub fn follow(&self) -> mpsc::UnboundedReceiver<Vec<Out>> {
+        self.outgoing.follow()
+    }
+
+    /// Rooms as they come to have too many tips. There is one follower: the last who asks.
+    pub(super) fn crowded(&self) -> mpsc::UnboundedReceiver<OwnedRoomId> {
+        self.crowded.follow()
     }
 
     /// Whom news wakes.
@@ -158,7 +202,15 @@ impl Stream {
 
     pub(super) fn writing(&self) -> Writing<'_> {
         let shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        Writing { stream: self, pos: shown.published, shown, rooms: Vec::new(), users: Vec::new() }
+        Writing {
+            stream: self,
+            pos: shown.published,
+            shown,
+            rooms: Vec::new(),
+            users: Vec::new(),
+            outgoing: Vec::new(),
+            crowded: Vec::new(),
+        }
     }
 }
 
@@ -174,6 +226,12 @@ impl Writing<'_> {
             let mut known = entry.lock().unwrap_or_else(PoisonError::into_inner);
             known.rooms.insert(room.clone(), Arc::new(Mine { pos, ..mine }));
         }
+        self.outgoing.extend(
+            append.out.into_iter().map(|out| Out { place: OutPlace { pos, ..out.place }, ..out }),
+        );
+        if append.head.is_some_and(|head| head.tips.len() > tips::MANY) {
+            self.crowded.push(room.clone());
+        }
         if !append.lines.is_empty() {
             self.shown.moved.insert(room.clone(), pos);
             self.rooms.push(room);
@@ -181,13 +239,17 @@ impl Writing<'_> {
     }
 
     /// Lets everybody see it, then wakes who waits for it.
-    pub(super) fn publish(mut self) {
-        let Self { stream, pos, rooms, users, .. } = &self;
-        let (stream, pos) = (*stream, *pos);
-        let (rooms, users) = (rooms.clone(), users.clone());
-        self.shown.published = pos;
-        drop(self);
+    pub(super) fn publish(self) {
+        let Self { stream, mut shown, rooms, users, outgoing, crowded, pos } = self;
+        shown.published = pos;
+        drop(shown);
         stream.published.send_replace(pos);
         stream.notifier.wake(&rooms, &users);
+        if !outgoing.is_empty() {
+            stream.outgoing.tell(outgoing);
+        }
+        for room in crowded {
+            stream.crowded.tell(room);
+        }
     }
 }

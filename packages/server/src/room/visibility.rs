@@ -9,7 +9,7 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use super::{Room, Rooms};
+use super::{Room, Rooms, tips};
 
 /// A user's view of a room's timeline: what the room showed to whom, and what the user was, from line to line.
 #[derive(Debug, Clone)]
@@ -65,10 +65,14 @@ impl Sight {
     /// Whether the user may see the event at line `n`.
     ///
     /// An event that changes the visibility or the user's membership is judged by what was before and by what was
-    /// after it; either will do. Membership events of one's own are always shown.
+    /// after it; either will do. Membership events of one's own are always shown. What only ties the room's tips together
+    /// says nothing to anybody.
     #[must_use]
     pub fn sees(&self, n: i64, event: &StoredEvent) -> bool {
         let pdu = &event.pdu;
+        if tips::is_knot(pdu.kind()) {
+            return false;
+        }
         if *pdu.kind() == TimelineEventType::RoomMember
             && pdu.state_key() == Some(self.user.as_str())
         {

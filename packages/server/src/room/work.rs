@@ -94,11 +94,15 @@ impl Work {
             }
         }
         let tip = Tip { event_id: pdu.event_id().clone(), depth: pdu.depth() };
+        // An event names no more than so many tips; the others stay.
+        let left = |tip: &&TipState| !pdu.prev_events().contains(&tip.tip.event_id);
+        let mut tips: Vec<TipState> = self.look.tips.iter().filter(left).cloned().collect();
+        tips.push(TipState { tip, state });
         Judged {
             before: Before::Log(self.look.n),
             sent,
             onward: true,
-            tips: vec![TipState { tip, state }],
+            tips,
             changes,
             arrivals: Vec::new(),
             outlier: false,

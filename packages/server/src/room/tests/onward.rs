@@ -1,12 +1,16 @@
 //! Which servers an event goes to, and what is written of it.
 
-use matryx_core::event::{Place, seal};
+use matryx_core::{
+    event::{Place, seal},
+    room::StateKey,
+};
 use matryx_repository::Out;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, UserId, server_name, uint};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::world::{World, draft, run};
-use crate::room::{Door, Received};
+use crate::room::{Door, Look, Received};
 
 const ALICE: &str = "@alice:x";
 
@@ -33,10 +37,33 @@ impl World {
             depth,
             origin_server_ts: MilliSecondsSinceUnixEpoch(uint!(5)),
         };
-        let server = <&UserId>::try_from(sender).unwrap().server_name();
+        let server = user(sender).server_name();
         let pdu = seal(draft, place, server, &self.key, &look.rules).unwrap();
         let heard = self.rooms.receive(pdu, door).await.unwrap();
         assert_eq!(heard, Received::Judged(matryx_core::room::Judgement::Accepted));
+    }
+
+    /// Messages of a user of another server, each beside the others.
+    async fn hear_forks(&self, room: &OwnedRoomId, sender: &str, look: &Look, count: usize) {
+        let keys = [StateKey::create(), StateKey::power_levels(), StateKey::member(user(sender))];
+        let (prev_events, depth) = look.prev_events();
+        for number in 0..count {
+            let place = Place {
+                room_id: Some(room.clone()),
+                prev_events: prev_events.clone(),
+                auth_events: keys
+                    .iter()
+                    .filter_map(|key| Some(look.entry(key)?.event_id.clone()))
+                    .collect(),
+                depth,
+                origin_server_ts: MilliSecondsSinceUnixEpoch(uint!(5)),
+            };
+            let draft = draft(sender, "m.room.message", None, json!({"number": number}));
+            let server = user(sender).server_name();
+            let pdu = seal(draft, place, server, &self.key, &look.rules).unwrap();
+            let heard = self.rooms.receive(pdu, Door::Transaction).await.unwrap();
+            assert_eq!(heard, Received::Judged(matryx_core::room::Judgement::Accepted));
+        }
     }
 
     async fn join(&self, room: &OwnedRoomId, user: &str) {
@@ -59,6 +86,10 @@ impl World {
     async fn told_to(&self) -> Vec<Vec<String>> {
         self.told().await.into_iter().map(|(_, names)| names).collect()
     }
+}
+
+fn user(id: &str) -> &UserId {
+    id.try_into().unwrap()
 }
 
 #[test]
@@ -155,5 +186,36 @@ fn who_is_in_a_room_is_counted_again_after_a_restart() {
             [["far", "near"]],
             "the set is written again when it has gone"
         );
+    });
+}
+
+#[test]
+fn tips_that_pile_up_are_tied_together_and_nobody_sees_it() {
+    run(async {
+        let world = World::new(RoomVersionId::V11).await;
+        let room = world.room(ALICE, "public").await;
+        world.join(&room, "@r:far").await;
+        world.join(&room, "@s:far").await;
+        let shutdown = CancellationToken::new();
+        let tying = tokio::spawn(world.rooms.clone().tie_tips(shutdown.clone()));
+        let held = world.rooms.room(&room).await.unwrap().unwrap();
+        let fork = held.look();
+        world.hear_forks(&room, "@r:far", &fork, 10).await;
+        assert_eq!(held.look().tips.len(), 10, "ten are not many");
+        world.told().await;
+        let before = held.look().n;
+        let tied = held.look().pos + 2;
+        world.hear_forks(&room, "@s:far", &fork, 1).await;
+        world.rooms.stream().reached(tied).await;
+        let look = held.look();
+        assert_eq!((look.tips.len(), look.n), (1, before + 2));
+        let knot = world.rooms.events().get(&look.tips[0].tip.event_id).await.unwrap().unwrap();
+        assert_eq!(knot.pdu.prev_events().len(), 11);
+        assert_eq!(knot.pdu.sender(), ALICE);
+        assert!(world.told().await.is_empty(), "it goes to nobody");
+        let sight = world.rooms.sight(&held, user(ALICE)).await.unwrap();
+        assert!(!sight.sees(look.n, &knot));
+        shutdown.cancel();
+        tying.await.unwrap();
     });
 }

@@ -1,0 +1,91 @@
+//! Tips tied together: where a room has come to have many events that nothing follows, one of our users says something
+//! that follows them all and means nothing. Each tip more makes every resolution of the room's state dearer.
+//!
+//! It is of the type that the field knows for it, is shown to no client and is brought to no server: the others get it when
+//! something follows it.
+
+use std::collections::HashMap;
+
+use matryx_core::{
+    event::Draft,
+    membership::Membership,
+    refusal::{Refusal, RefusalKind},
+};
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomId, ServerName,
+    events::TimelineEventType,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Desk, Intent, Proposal, Rooms, SendError, say::may_send};
+
+/// More tips than this are tied together.
+pub(super) const MANY: usize = 10;
+
+/// The type of what ties them.
+const KNOT: &str = "org.matrix.dummy_event";
+
+/// How many milliseconds pass between two knots of a room.
+const PAUSE: u32 = 10_000;
+
+/// Whether an event of this type only ties tips together.
+pub(super) fn is_knot(kind: &TimelineEventType) -> bool {
+    matches!(kind, TimelineEventType::_Custom(_)) && kind.to_string() == KNOT
+}
+
+impl Rooms {
+    /// Ties the tips of rooms together as they become too many, until `shutdown`.
+    pub fn tie_tips(self, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
+        let mut crowded = self.stream().crowded();
+        let mut last: HashMap<OwnedRoomId, MilliSecondsSinceUnixEpoch> = HashMap::new();
+        async move {
+            loop {
+                let room = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    room = crowded.recv() => room,
+                };
+                let Some(room) = room else { return };
+                let now = self.clock().now();
+                last.retain(|_, then| then.0.saturating_add(PAUSE.into()) > now.0);
+                if last.contains_key(&room) {
+                    // The next event that comes reminds us.
+                    continue;
+                }
+                if let Err(error) = self.tie(&room).await {
+                    tracing::debug!(%error, %room, "room.tie");
+                }
+                last.insert(room, now);
+            }
+        }
+    }
+
+    /// Ties the tips of a room together, if they still are many and one of our users may.
+    async fn tie(&self, room: &RoomId) -> Result<(), SendError> {
+        let us = self.server_name().to_owned();
+        let intent = Intent::new(Vec::new(), move |desk| {
+            if let ([tip, ..], ..=MANY) = (desk.look.tips.as_slice(), desk.look.tips.len()) {
+                return Ok(Proposal::Unchanged(tip.tip.event_id.clone()));
+            }
+            Ok(Proposal::say(Draft {
+                sender: somebody(desk, &us)?,
+                kind: KNOT.into(),
+                state_key: None,
+                content: CanonicalJsonObject::new(),
+                redacts: None,
+            }))
+        });
+        self.send(room, intent).await.map(drop)
+    }
+}
+
+/// One of our users who has the level for it.
+fn somebody(desk: &Desk<'_>, us: &ServerName) -> Result<OwnedUserId, Refusal> {
+    let sentence = "None of our users may tie the room's tips together.";
+    let nobody = || Refusal::new(RefusalKind::Forbidden, sentence);
+    let powers = desk.look.law.powers.as_deref().ok_or_else(nobody)?;
+    desk.look
+        .users(Membership::Joined)
+        .filter(|user| user.server_name() == us)
+        .find(|user| may_send(powers, user, &KNOT.into(), false).is_ok())
+        .ok_or_else(nobody)
+}
