@@ -346,6 +346,27 @@ impl Database {
             .collect()
     }
 
+    /// All versions of all keys of a type, those of a key one after another and oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn versions_of_kind(
+        &self,
+        room: &RoomId,
+        kind: &StateEventType,
+    ) -> Result<Vec<(StateKey, Version)>, StoreError> {
+        let parts = vec![room.as_str().into_value(), kind.to_string().into_value()];
+        let rows = self.version_rows(parts).await?;
+        rows.into_iter()
+            .map(|row| {
+                let key = StateKey::new(kind.clone(), text_part(&row.id, 2)?);
+                let n = number_part(&row.id, 3)?;
+                let entry = entry("key", row.event, row.membership.as_deref())?;
+                Ok((key, Version { n, entry }))
+            })
+            .collect()
+    }
+
     /// The room's current state as it was at line `n`; only one type's part of it if `kind` is given.
     ///
     /// Reads every version that the keys ever had: what is asked rarely (by those who left, by `/members?at`) pays, not

@@ -237,7 +237,7 @@ pub(super) fn powers<'a>(desk: &'a Desk<'_>) -> Result<&'a Arc<Powers>, Refusal>
 }
 
 /// Whether the room is not for users of this one's server.
-fn is_foreign(create: Option<&Pdu>, user: &UserId) -> bool {
+pub(super) fn is_foreign(create: Option<&Pdu>, user: &UserId) -> bool {
     #[derive(Deserialize)]
     struct Content {
         #[serde(rename = "m.federate")]

@@ -50,7 +50,7 @@ pub(super) fn authoriser(desk: &Desk<'_>, facts: &Facts) -> Result<OwnedUserId, 
 }
 
 /// The rooms whose members may join. What is malformed, or of a kind that nobody knows yet, is no condition.
-fn conditions(join_rules: &Pdu) -> Vec<OwnedRoomId> {
+pub(super) fn conditions(join_rules: &Pdu) -> Vec<OwnedRoomId> {
     #[derive(Deserialize)]
     struct Content {
         allow: Vec<Value>,

@@ -14,6 +14,7 @@ mod knock;
 mod leave;
 mod moderation;
 mod profile;
+mod resident;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use self::{
     leave::{forget, leave},
     moderation::{ban, kick, unban},
     profile::rewrite,
+    resident::{check, template, vouching},
 };
 pub(crate) use self::{
     content::{invitation, joined},

@@ -76,6 +76,10 @@ impl Rooms {
 
         let state = self.state_before(pdu, work).await?;
         let fate = self.judge_received(pdu, &found, &state, work).await?;
+        if door == Door::Handshake && fate != Judgement::Accepted {
+            // Whoever brings it is told, and nobody else has it: there is nothing to keep.
+            return Ok(Received::Judged(fate));
+        }
         let (before, fork) = place(pdu, &work.look, &state);
         rows.forks.extend(fork);
         work.before.insert(pdu.event_id().clone(), state.clone());
@@ -185,7 +189,7 @@ impl Rooms {
                 Some(tip) => tip.state.clone(),
                 None => match work.before.get(id) {
                     Some(before) => after(before, work.fresh.get(id).map(|event| &**event)),
-                    None => self.state_after(&work.look.room_id, id).await?.unwrap_or_default(),
+                    None => self.state_after(id).await?.unwrap_or_default(),
                 },
             };
             forks.push(state);
@@ -197,15 +201,24 @@ impl Rooms {
     ///
     /// # Errors
     /// When the database fails.
-    pub(super) async fn state_after(
-        &self,
-        room: &RoomId,
-        id: &EventId,
-    ) -> Result<Option<StateMap>, StoreError> {
+    pub(super) async fn state_after(&self, id: &EventId) -> Result<Option<StateMap>, StoreError> {
         let Some(event) = self.events().get(id).await? else { return Ok(None) };
-        let before = match event.before {
-            Before::Log(n) => self.state_at(room, n).await?,
-            Before::Unknown => return Ok(None),
+        let before = self.state_before_event(&event).await?;
+        Ok(before.map(|before| after(&before, Some(&event))))
+    }
+
+    /// The state before a stored event; `None` if it is not known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn state_before_event(
+        &self,
+        event: &StoredEvent,
+    ) -> Result<Option<StateMap>, StoreError> {
+        let (room, id) = (event.pdu.room_id(), event.pdu.event_id());
+        match event.before {
+            Before::Log(n) => self.state_at(room, n).await.map(Some),
+            Before::Unknown => Ok(None),
             Before::Fork => {
                 let fork =
                     self.database().fork(id).await?.ok_or_else(|| StoreError::Inconsistent {
@@ -220,10 +233,9 @@ impl Rooms {
                         None => state.remove(&key),
                     };
                 }
-                state
+                Ok(Some(state))
             }
-        };
-        Ok(Some(after(&before, Some(&event))))
+        }
     }
 
     /// The room's current state as it was at line `n`: from memory if the room was looked at lately.

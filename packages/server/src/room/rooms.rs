@@ -329,7 +329,7 @@ impl Rooms {
             let state: StateMap = if single {
                 look.state.clone()
             } else {
-                self.state_after(&look.room_id, &tip.event_id).await?.unwrap_or_default()
+                self.state_after(&tip.event_id).await?.unwrap_or_default()
             };
             look.tips.push(TipState { tip, state });
         }

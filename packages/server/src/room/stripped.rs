@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use matryx_core::{event::Pdu, room::StateKey};
+use matryx_repository::StoreError;
 use ruma::{UserId, events::StateEventType};
 use serde_json::{Value, json};
 
-use super::{Look, work::Work};
+use super::{Look, Rooms, work::Work};
 
 /// The kinds that the specification lists, and the create event, which it requires since v1.16.
 const KINDS: [StateEventType; 7] = [
@@ -19,6 +20,19 @@ const KINDS: [StateEventType; 7] = [
     StateEventType::RoomCanonicalAlias,
     StateEventType::RoomEncryption,
 ];
+
+impl Rooms {
+    /// The events that a server may see of a room that it is not in, because one of its users is invited or knocks; whole, as
+    /// other servers are given them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn shown_outside(&self, look: &Look) -> Result<Vec<Arc<Pdu>>, StoreError> {
+        let keys = KINDS.map(|kind| StateKey::new(kind, ""));
+        let mut events = self.events().state(look, &keys).await?;
+        Ok(keys.iter().filter_map(|key| events.remove(key)).collect())
+    }
+}
 
 /// The keys that are shown to `user` when `sender` makes them invited or knocking.
 pub(super) fn keys(user: &str, sender: &UserId) -> Vec<StateKey> {

@@ -1,31 +1,44 @@
 //! What a user may see of a room's history, event by event.
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 
+use std::collections::HashMap;
+
 use matryx_core::{membership::Membership, room::StateKey};
 use matryx_repository::{StoreError, StoredEvent};
 use ruma::{
-    OwnedUserId, UserId,
-    events::{TimelineEventType, room::history_visibility::HistoryVisibility},
+    OwnedServerName, OwnedUserId, ServerName, UserId,
+    events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
 };
 use serde::Deserialize;
 
 use super::{Room, Rooms, tips};
 
-/// A user's view of a room's timeline: what the room showed to whom, and what the user was, from line to line.
+/// A user's view of a room's timeline: what the room showed to whom, and what the user was, from line to line. Or a server's,
+/// which was at any line the best that one of its users was.
 #[derive(Debug, Clone)]
 pub struct Sight {
-    user: OwnedUserId,
+    whose: Whose,
     /// From which line on which visibility held, oldest first.
     visibility: Vec<(i64, HistoryVisibility)>,
     /// From which line on the user was what, oldest first.
     membership: Vec<(i64, Membership)>,
 }
 
+#[derive(Debug, Clone)]
+enum Whose {
+    User(OwnedUserId),
+    Server(OwnedServerName),
+}
+
 impl Sight {
     /// The sight of someone who has been joined since line `since`, for lines from there on: they see everything.
     #[must_use]
     pub fn joined_since(user: OwnedUserId, since: i64) -> Self {
-        Self { user, visibility: Vec::new(), membership: vec![(since, Membership::Joined)] }
+        Self {
+            whose: Whose::User(user),
+            visibility: Vec::new(),
+            membership: vec![(since, Membership::Joined)],
+        }
     }
 
     /// The user's membership once line `n` has been said, as `unsigned.membership` tells it.
@@ -51,6 +64,13 @@ impl Sight {
                 .all(|(_, membership)| *membership == Membership::Joined)
     }
 
+    /// The line with which they ceased to be joined for the last time; `None` if they never were.
+    #[must_use]
+    pub fn left_for_good(&self) -> Option<i64> {
+        let last = self.membership.iter().rposition(|(_, is)| *is == Membership::Joined)?;
+        Some(self.membership.get(last + 1).map_or(i64::MAX, |(n, _)| *n))
+    }
+
     /// The lines of the user's own membership up to line `to`, oldest first, and what each made of them.
     pub fn memberships(&self, to: i64) -> impl Iterator<Item = (i64, Membership)> {
         self.membership.iter().copied().take_while(move |(n, _)| *n <= to)
@@ -74,7 +94,7 @@ impl Sight {
             return false;
         }
         if *pdu.kind() == TimelineEventType::RoomMember
-            && pdu.state_key() == Some(self.user.as_str())
+            && pdu.state_key().is_some_and(|user| self.whose.is(user))
         {
             return true;
         }
@@ -119,6 +139,64 @@ impl Rooms {
                 (version.n, membership.unwrap_or(Membership::Left))
             })
             .collect();
+        let visibility = self.visibility(room).await?;
+        Ok(Sight { whose: Whose::User(user.to_owned()), visibility, membership })
+    }
+
+    /// Another server's view of a room's whole timeline. `inside` says whether it is in the room now: then only rooms that
+    /// have ever been less open than `shared` are asked who of its users was what.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn server_sight(
+        &self,
+        room: &Room,
+        server: &ServerName,
+        inside: bool,
+    ) -> Result<Sight, StoreError> {
+        let visibility = self.visibility(room).await?;
+        let open = visibility.iter().all(|(_, visibility)| {
+            matches!(visibility, HistoryVisibility::Shared | HistoryVisibility::WorldReadable)
+        });
+        let membership = if inside && open {
+            vec![(i64::MIN, Membership::Joined)]
+        } else {
+            self.server_membership(room, server).await?
+        };
+        Ok(Sight { whose: Whose::Server(server.to_owned()), visibility, membership })
+    }
+
+    /// What a server was in a room from line to line: in it as long as one of its users was, else invited as long as one of
+    /// them was.
+    async fn server_membership(
+        &self,
+        room: &Room,
+        server: &ServerName,
+    ) -> Result<Vec<(i64, Membership)>, StoreError> {
+        let versions =
+            self.database().versions_of_kind(&room.id, &StateEventType::RoomMember).await?;
+        let of_server = |key: &StateKey| {
+            <&UserId>::try_from(&*key.key).is_ok_and(|user| user.server_name() == server)
+        };
+        let mut steps: Vec<_> = versions.into_iter().filter(|(key, _)| of_server(key)).collect();
+        steps.sort_by_key(|(_, version)| version.n);
+        let mut users = HashMap::new();
+        let mut path: Vec<(i64, Membership)> = Vec::new();
+        for (key, version) in steps {
+            let is = version.entry.and_then(|entry| entry.membership);
+            users.insert(key, is.unwrap_or(Membership::Left));
+            let has = |wanted| users.values().any(|is| *is == wanted);
+            let best = [Membership::Joined, Membership::Invited].into_iter().find(|m| has(*m));
+            let best = best.unwrap_or(Membership::Left);
+            if path.last().is_none_or(|(_, last)| *last != best) {
+                path.push((version.n, best));
+            }
+        }
+        Ok(path)
+    }
+
+    /// From which line on which visibility held, oldest first.
+    async fn visibility(&self, room: &Room) -> Result<Vec<(i64, HistoryVisibility)>, StoreError> {
         let versions = self.database().versions(&room.id, &StateKey::history_visibility()).await?;
         let mut visibility = Vec::with_capacity(versions.len());
         for version in versions {
@@ -128,7 +206,19 @@ impl Rooms {
             };
             visibility.push((version.n, event.map_or(HistoryVisibility::Shared, |e| read(&e))));
         }
-        Ok(Sight { user: user.to_owned(), visibility, membership })
+        Ok(visibility)
+    }
+}
+
+impl Whose {
+    /// Whether a user is them, or one of theirs.
+    fn is(&self, user: &str) -> bool {
+        match self {
+            Self::User(own) => own == user,
+            Self::Server(own) => {
+                <&UserId>::try_from(user).is_ok_and(|user| user.server_name() == own)
+            }
+        }
     }
 }
 
@@ -184,7 +274,7 @@ mod tests {
     /// A user who is invited at line 10, joins at 20 and leaves at 30, in a room with one visibility from line 5 on.
     fn sight(visibility: HistoryVisibility) -> Sight {
         Sight {
-            user: user_id!("@u:x").to_owned(),
+            whose: Whose::User(user_id!("@u:x").to_owned()),
             visibility: vec![(5, visibility)],
             membership: vec![
                 (10, Membership::Invited),
@@ -217,7 +307,7 @@ mod tests {
     #[test]
     fn the_events_that_change_it_are_seen_from_either_side() {
         let sight = Sight {
-            user: user_id!("@u:x").to_owned(),
+            whose: Whose::User(user_id!("@u:x").to_owned()),
             visibility: vec![(5, HistoryVisibility::Joined), (8, HistoryVisibility::WorldReadable)],
             membership: vec![],
         };
@@ -251,5 +341,19 @@ mod tests {
         assert!(!sight.joined_throughout(19, 29));
         assert!(!sight.joined_throughout(20, 30));
         assert_eq!(sight.memberships(20).last(), Some((20, Membership::Joined)));
+    }
+
+    #[test]
+    fn a_server_sees_what_one_of_its_users_sees() {
+        let mut sight = sight(HistoryVisibility::Joined);
+        assert_eq!(sight.left_for_good(), Some(30));
+        sight.whose = Whose::Server("x".try_into().unwrap());
+        assert_eq!(seen(&sight), [25]);
+        assert!(sight.sees(40, &event("m.room.member", Some("@other:x"))));
+        assert!(!sight.sees(40, &event("m.room.member", Some("@other:y"))));
+        sight.membership.pop();
+        assert_eq!(sight.left_for_good(), Some(i64::MAX));
+        sight.membership.clear();
+        assert_eq!(sight.left_for_good(), None);
     }
 }
