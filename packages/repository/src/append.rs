@@ -59,6 +59,8 @@ pub struct NewLine {
     pub changes: Vec<Change>,
     /// The event was kept before, as an outlier.
     pub outlier: bool,
+    /// Whether something that came before it is missing: the changes do not tell everything then.
+    pub gap: bool,
 }
 
 /// How much a commit wrote, for the benchmark's report.
@@ -192,6 +194,10 @@ impl Batch {
             row.insert("changes".to_owned(), changes.into_value());
         }
         let place = vec![room.as_str().into_value(), line.n.into_value()];
+        if line.gap {
+            row.insert("gap".to_owned(), true.into_value());
+            self.replace(record("gap", place.clone()), Object::new());
+        }
         self.add_new(record("line", place), row);
         for change in &line.changes {
             let kind = change.key.kind.to_string().into_value();
@@ -270,7 +276,7 @@ impl Batch {
     }
 }
 
-fn entry_row(entry: Option<&StateEntry>) -> Object {
+pub(crate) fn entry_row(entry: Option<&StateEntry>) -> Object {
     let mut row = Object::new();
     if let Some(entry) = entry {
         row.insert("event".to_owned(), entry.event_id.as_str().into_value());

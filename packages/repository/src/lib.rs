@@ -8,6 +8,7 @@
 //! pages are exact ranges of array ids over dense numbers, because a range ignores LIMIT; no secondary index
 //! stands on a table that is written often.
 
+mod ahead;
 mod alias;
 mod append;
 mod database;

@@ -49,6 +49,9 @@ pub struct Line {
     pub event: Arc<StoredEvent>,
     /// What became different in the room's current state: usually the event's own key, more where a fork resolved.
     pub changes: Vec<Change>,
+    /// Whether something that came before it is missing: the line before it is older than what it follows, and the changes
+    /// do not lead from there to here.
+    pub gap: bool,
 }
 
 /// A version of one state key.
@@ -123,6 +126,7 @@ struct LineRow {
     pos: i64,
     event: RecordId,
     changes: Option<Vec<ChangeRow>>,
+    gap: Option<bool>,
 }
 
 /// t, k: type and key; e, m: the new event and its membership; o, p: the old event and its membership.
@@ -252,7 +256,7 @@ impl Database {
         let at = |n: i64| vec![room.as_str().into_value(), n.into_value()];
         let mut answer = self
             .ask(
-                "SELECT id, pos, event, changes FROM $range;
+                "SELECT id, pos, event, changes, gap FROM $range;
                  SELECT * FROM (SELECT VALUE event FROM $range)",
                 object! { range: between("line", at(from), at(to)) },
             )
@@ -283,6 +287,7 @@ impl Database {
                         .into_iter()
                         .map(Change::try_from)
                         .collect::<Result<_, _>>()?,
+                    gap: row.gap.unwrap_or_default(),
                 })
             })
             .collect()

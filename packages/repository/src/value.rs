@@ -35,7 +35,8 @@ pub(crate) fn between(
     range(table, from.into(), Bound::Included(to.into()))
 }
 
-fn range(table: &'static str, start: Vec<Value>, end: Bound<Vec<Value>>) -> RecordId {
+/// `table:[start…]..[end…]`
+pub(crate) fn range(table: &'static str, start: Vec<Value>, end: Bound<Vec<Value>>) -> RecordId {
     let key = |parts: Vec<Value>| RecordIdKey::Array(Array::from(parts));
     RecordId::new(table, RecordIdKeyRange { start: Bound::Included(key(start)), end: end.map(key) })
 }

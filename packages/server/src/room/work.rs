@@ -145,7 +145,7 @@ impl Work {
         };
         let event = Arc::new(event);
         self.fresh.insert(event.pdu.event_id().clone(), Arc::clone(&event));
-        rows.lines.push(NewLine { n, event, changes, outlier });
+        rows.lines.push(NewLine { n, event, changes, outlier, gap: false });
     }
 
     /// Follows a change with the events in hand.
@@ -235,6 +235,7 @@ pub(super) fn lines_at(append: &Append, pos: u64) -> Vec<Arc<Line>> {
                 pos,
                 event: Arc::clone(&line.event),
                 changes: line.changes.clone(),
+                gap: line.gap,
             })
         })
         .collect()

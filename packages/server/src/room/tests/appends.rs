@@ -187,7 +187,7 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
             room: room.clone(),
             head: Some(RoomHead { n: look.n + 1, ..look.head() }),
             was: Some(look.pos),
-            lines: vec![NewLine { n: look.n + 1, event, changes: Vec::new(), outlier: false }],
+            lines: vec![NewLine { n: look.n + 1, event, changes: Vec::new(), outlier: false, gap: false }],
             events: Vec::new(),
             forks: Vec::new(),
             mine: Vec::new(),

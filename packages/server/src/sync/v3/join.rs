@@ -79,6 +79,7 @@ impl View<'_> {
         let sight = self.rooms.sight(room, &mine.user).await?;
         let known = sight.membership_at(line) == Membership::Joined;
         let stayed = sight.joined_throughout(line, look.n);
-        Ok(Known { line: known.then_some(line), stayed, sight })
+        // Line 0 is what a room was when it came here: nobody has been told of it.
+        Ok(Known { line: (known && line > 0).then_some(line), stayed, sight })
     }
 }

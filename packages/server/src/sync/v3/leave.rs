@@ -29,6 +29,8 @@ struct Past {
     known: Option<i64>,
     /// Whether they were in it from there to `parted`.
     stayed: bool,
+    /// The key of their membership.
+    own: StateKey,
     /// The lines after that which are about them: invited anew and refused, banned.
     later: Vec<i64>,
 }
@@ -75,7 +77,7 @@ impl View<'_> {
     pub(super) async fn left(&self, room: &Room, mine: &Mine) -> Result<LeftRoom, StoreError> {
         let past = self.past(room, mine).await?;
         let (later, cut) = self.later(room, &past).await?;
-        let own = StateKey::member(&mine.user);
+        let own = past.own.clone();
         let mut tail = match past.parted {
             Some(end) => {
                 let limit = self.limit() - later.len();
@@ -135,7 +137,8 @@ impl View<'_> {
         let stayed = parted.is_some_and(|n| sight.joined_throughout(since, n - 1));
         let after = parted.unwrap_or(since).max(since);
         let later = path.into_iter().map(|(n, _)| n).filter(|n| *n > after).collect();
-        Ok(Past { sight, parted, known, stayed, later })
+        let own = StateKey::member(&mine.user);
+        Ok(Past { sight, parted, known, stayed, own, later })
     }
 
     /// What happened to the user after they had ceased to be in the room, oldest first: as much of it as the timeline
@@ -146,7 +149,12 @@ impl View<'_> {
         let mut cut = false;
         for n in past.later.iter().rev() {
             let line = self.rooms.lines(room, *n, *n).await?.pop();
-            let wants = |line: &Line| filter.room(&room.id) && filter.event(&line.event.pdu);
+            // Where they became it by no event of their own, the state tells.
+            let wants = |line: &Line| {
+                filter.room(&room.id)
+                    && filter.event(&line.event.pdu)
+                    && line.event.pdu.key().as_ref() == Some(&past.own)
+            };
             let line = line.filter(|line| wants(line));
             match line {
                 Some(line) if lines.len() < self.limit() => lines.push(line),

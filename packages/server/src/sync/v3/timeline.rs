@@ -60,7 +60,15 @@ pub(super) async fn read(
                 }
                 tail.shown.push(Arc::clone(&line));
             }
+            let gap = line.gap.then_some(line.n - 1);
             tail.passed.push(line);
+            if let Some(start) = gap {
+                // What is missing there has to be had before anything older is shown.
+                tail.limited = true;
+                tail.start = start;
+                tail.shown.reverse();
+                return Ok(tail);
+            }
         }
         tail.start = from;
         step = STEP;

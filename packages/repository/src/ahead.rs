@@ -1,0 +1,162 @@
+//! What goes in ahead of the append that makes it current: the events and the state of a room that we join, written in
+//! chunks, so that nothing large enters the committer. Nobody reads it before the room's head names its epoch, and all of it
+//! can be written again.
+
+use std::{collections::HashSet, ops::Bound, sync::Arc};
+
+use matryx_core::room::{StateEntry, StateKey};
+use ruma::RoomId;
+use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
+
+use crate::{
+    Database, RoomHead, StoreError, StoredEvent,
+    append::entry_row,
+    event::row_of,
+    value::{beginning_with, name_of, named, number_part, range, record},
+};
+
+/// How many rows are written by one statement: the engine serves others in between.
+const CHUNK: usize = 500;
+
+/// How often a chunk is begun anew because somebody else has written one of its events meanwhile.
+const ATTEMPTS: usize = 10;
+
+impl Database {
+    /// Keeps those of these events that are not kept yet. What is kept stays as it is.
+    ///
+    /// # Errors
+    /// When the database fails; a part of the events may have been written then.
+    pub async fn learn(&self, events: &[Arc<StoredEvent>]) -> Result<(), StoreError> {
+        for chunk in events.chunks(CHUNK) {
+            let mut attempts = 1;
+            while let Err(error) = self.learn_some(chunk).await {
+                if attempts == ATTEMPTS
+                    || !matches!(error, StoreError::Exists | StoreError::Conflict)
+                {
+                    return Err(error);
+                }
+                attempts += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn learn_some(&self, events: &[Arc<StoredEvent>]) -> Result<(), StoreError> {
+        let id = |event: &StoredEvent| named("event", event.pdu.event_id());
+        let ids: Vec<RecordId> = events.iter().map(|event| id(event)).collect();
+        let mut answer = self.ask("SELECT VALUE id FROM $ids", object! { ids: ids }).await?;
+        let known: Vec<RecordId> = answer.take(0)?;
+        let known = known.iter().map(name_of).collect::<Result<HashSet<&str>, _>>()?;
+        let rows = events
+            .iter()
+            .filter(|event| !known.contains(event.pdu.event_id().as_str()))
+            .map(|event| (id(event), row_of(event)))
+            .collect();
+        self.insert(rows).await
+    }
+
+    /// Writes entries of a room's state under an epoch that has none of them yet.
+    ///
+    /// # Errors
+    /// When the database fails; a part of the entries may have been written then.
+    pub async fn put_state(
+        &self,
+        room: &RoomId,
+        epoch: i64,
+        entries: &[(StateKey, StateEntry)],
+    ) -> Result<(), StoreError> {
+        for chunk in entries.chunks(CHUNK) {
+            let row = |(key, entry): &(StateKey, StateEntry)| {
+                let place = [epoch.into_value(), kind(key), text(key)];
+                (record("state", within(room, place)), entry_row(Some(entry)))
+            };
+            self.insert(chunk.iter().map(row).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what stands at these keys of a room from line `n` on, which has no version of them yet.
+    ///
+    /// # Errors
+    /// When the database fails; a part of the versions may have been written then.
+    pub async fn put_versions(
+        &self,
+        room: &RoomId,
+        n: i64,
+        versions: &[(StateKey, Option<StateEntry>)],
+    ) -> Result<(), StoreError> {
+        for chunk in versions.chunks(CHUNK) {
+            let row = |(key, entry): &(StateKey, Option<StateEntry>)| {
+                let place = [kind(key), text(key), n.into_value()];
+                (record("key", within(room, place)), entry_row(entry.as_ref()))
+            };
+            self.insert(chunk.iter().map(row).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was written ahead of a room's head and never became current, and what has ceased to be current:
+    /// state under other epochs than the head's, and versions of keys from lines that the room does not have.
+    ///
+    /// Without a head all of a room's state is such.
+    ///
+    /// # Errors
+    /// When the database fails; it can be done again.
+    pub async fn tidy(&self, room: &RoomId, head: Option<&RoomHead>) -> Result<(), StoreError> {
+        let Some(RoomHead { epoch, n, .. }) = head else {
+            self.remove(beginning_with("state", vec![room.as_str().into_value()]), |_| true)
+                .await?;
+            let versions = beginning_with("key", vec![room.as_str().into_value()]);
+            return self.remove(versions, |_| true).await;
+        };
+        let at = |epoch: i64| vec![room.as_str().into_value(), epoch.into_value()];
+        let before = range("state", at(i64::MIN), Bound::Excluded(at(*epoch)));
+        self.remove(before, |_| true).await?;
+        let end = vec![room.as_str().into_value(), Value::Array(Vec::<Value>::new().into())];
+        let after = range("state", at(epoch + 1), Bound::Excluded(end));
+        self.remove(after, |_| true).await?;
+        let versions = beginning_with("key", vec![room.as_str().into_value()]);
+        self.remove(versions, |id| number_part(id, 3).is_ok_and(|line| line > *n)).await
+    }
+
+    async fn insert(&self, rows: Vec<(RecordId, Object)>) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let with_id = |(id, mut row): (RecordId, Object)| {
+            row.insert("id".to_owned(), id.into_value());
+            row
+        };
+        let rows: Vec<Object> = rows.into_iter().map(with_id).collect();
+        self.change("INSERT $rows RETURN NONE", object! { rows: rows }).await.map(drop)
+    }
+
+    async fn remove(
+        &self,
+        range: RecordId,
+        goes: impl Fn(&RecordId) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut answer = self.ask("SELECT VALUE id FROM $range", object! { range: range }).await?;
+        let mut ids: Vec<RecordId> = answer.take(0)?;
+        ids.retain(goes);
+        for chunk in ids.chunks(CHUNK) {
+            let ids = chunk.to_vec();
+            self.change("DELETE $ids RETURN NONE", object! { ids: ids }).await?;
+        }
+        Ok(())
+    }
+}
+
+fn within(room: &RoomId, parts: [Value; 3]) -> Vec<Value> {
+    let mut place = vec![room.as_str().into_value()];
+    place.extend(parts);
+    place
+}
+
+fn kind(key: &StateKey) -> Value {
+    key.kind.to_string().into_value()
+}
+
+fn text(key: &StateKey) -> Value {
+    key.key.to_string().into_value()
+}
