@@ -110,13 +110,22 @@ impl Database {
             return self.remove(versions, |_| true).await;
         };
         let at = |epoch: i64| vec![room.as_str().into_value(), epoch.into_value()];
-        let before = range("state", at(i64::MIN), Bound::Excluded(at(*epoch)));
-        self.remove(before, |_| true).await?;
+        self.forget_epochs(room, *epoch).await?;
         let end = vec![room.as_str().into_value(), Value::Array(Vec::<Value>::new().into())];
         let after = range("state", at(epoch + 1), Bound::Excluded(end));
         self.remove(after, |_| true).await?;
         let versions = beginning_with("key", vec![room.as_str().into_value()]);
         self.remove(versions, |id| number_part(id, 3).is_ok_and(|line| line > *n)).await
+    }
+
+    /// Removes a room's state under epochs before this one.
+    ///
+    /// # Errors
+    /// When the database fails; it can be done again.
+    pub async fn forget_epochs(&self, room: &RoomId, before: i64) -> Result<(), StoreError> {
+        let at = |epoch: i64| vec![room.as_str().into_value(), epoch.into_value()];
+        let range = range("state", at(i64::MIN), Bound::Excluded(at(before)));
+        self.remove(range, |_| true).await
     }
 
     async fn insert(&self, rows: Vec<(RecordId, Object)>) -> Result<(), StoreError> {

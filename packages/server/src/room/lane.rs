@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::{
     Aside, Changes, Desk, Door, Intent, Proposal, Received, Room, Rooms, Said, SendError,
     committer::{Group, Pending},
+    import::Ready,
     stripped,
     work::{Rows, Work},
 };
@@ -41,6 +42,8 @@ pub(super) enum Ask {
     Receive(Arc<Pdu>, Door),
     /// What one of our users is to the room changes beside it.
     Aside(Aside),
+    /// A room that is held elsewhere is held here from now on.
+    Import(Box<Ready>),
 }
 
 impl std::fmt::Debug for Ask {
@@ -49,6 +52,7 @@ impl std::fmt::Debug for Ask {
             Self::Send(_) => f.write_str("Send"),
             Self::Receive(pdu, door) => write!(f, "Receive({}, {door:?})", pdu.event_id()),
             Self::Aside(aside) => write!(f, "Aside({})", aside.user),
+            Self::Import(_) => f.write_str("Import"),
         }
     }
 }
@@ -60,6 +64,8 @@ pub(super) enum Outcome {
     Said(Vec<OwnedEventId>),
     /// This was judged of the event.
     Heard(Received),
+    /// The room is held here, and users of ours are in it.
+    Held,
 }
 
 impl Rooms {
@@ -181,6 +187,7 @@ impl Rooms {
             Ask::Send(intent) => self.intend(intent, work, rows).await.map(Outcome::Said),
             Ask::Receive(pdu, door) => self.hear(pdu, *door, work, rows).await.map(Outcome::Heard),
             Ask::Aside(aside) => self.set_aside(aside, work, rows).await.map(Outcome::Said),
+            Ask::Import(ready) => self.adopt(ready, work, rows).await,
         }
     }
 

@@ -296,7 +296,11 @@ impl Rooms {
     }
 
     /// One state from several, resolved on the blocking pool.
-    async fn resolved(&self, mut forks: Vec<StateMap>, work: &Work) -> Result<StateMap, SendError> {
+    pub(super) async fn resolved(
+        &self,
+        mut forks: Vec<StateMap>,
+        work: &Work,
+    ) -> Result<StateMap, SendError> {
         forks.dedup_by(|a, b| a.ptr_eq(b) || difference(a, b).is_empty());
         if let [only] = forks.as_slice() {
             return Ok(only.clone());

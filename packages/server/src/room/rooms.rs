@@ -13,13 +13,17 @@ use matryx_core::{
 };
 use matryx_repository::{Database, Line, RoomHead, StoreError, TransactionKey};
 use moka::sync::Cache;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName};
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName,
+    room_version_rules::RoomVersionRules,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Aside, Done, Door, Events, Intent, Law, Look, Received, Room, SendError, Stream, Tally,
     TipState,
     committer::{Committer, Group, Waiting},
+    import::Ready,
     lane::{Ask, Job, Outcome},
 };
 use crate::clock::Clock;
@@ -150,7 +154,7 @@ impl Rooms {
         let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
         match self.ask(&room, Ask::Receive(Arc::new(pdu), door)).await? {
             (Outcome::Heard(what), _) => Ok(what),
-            (Outcome::Said(_), _) => Err(SendError::Panicked),
+            (Outcome::Said(_) | Outcome::Held, _) => Err(SendError::Panicked),
         }
     }
 
@@ -293,8 +297,17 @@ impl Rooms {
     async fn done(&self, room: &Arc<Room>, ask: Ask) -> Result<Done, SendError> {
         match self.ask(room, ask).await? {
             (Outcome::Said(events), pos) => Ok(Done { events, pos }),
-            (Outcome::Heard(_), _) => Err(SendError::Panicked),
+            (Outcome::Heard(_) | Outcome::Held, _) => Err(SendError::Panicked),
         }
+    }
+
+    /// Brings what has been imported through a room's lane.
+    pub(super) async fn adopted(
+        &self,
+        room: &Arc<Room>,
+        ready: Ready,
+    ) -> Result<(Outcome, u64), SendError> {
+        self.ask(room, Ask::Import(Box::new(ready))).await
     }
 
     async fn ask(&self, room: &Arc<Room>, ask: Ask) -> Result<(Outcome, u64), SendError> {
@@ -341,6 +354,11 @@ impl Rooms {
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.upgrade()
     }
 
+    /// Keeps a room in memory as one that has been used just now, and weighs it anew.
+    pub(super) fn use_lately(&self, room: &Arc<Room>) {
+        self.0.lately.insert(room.id.clone(), Arc::clone(room));
+    }
+
     fn keep(&self, look: Look) -> Arc<Room> {
         let room = Arc::new(Room::new(look));
         let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -370,9 +388,7 @@ fn exists(room: Arc<Room>) -> Option<Arc<Room>> {
 }
 
 /// What a room version means.
-fn rules_of(
-    version: &RoomVersionId,
-) -> Result<Arc<ruma::room_version_rules::RoomVersionRules>, Refusal> {
+pub(super) fn rules_of(version: &RoomVersionId) -> Result<Arc<RoomVersionRules>, Refusal> {
     version.rules().map(Arc::new).ok_or_else(|| Refusal {
         kind: RefusalKind::UnsupportedRoomVersion,
         sentence: format!("this server does not support room version {version}"),

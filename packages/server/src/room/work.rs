@@ -167,7 +167,7 @@ impl Work {
     }
 
     /// The record of a local user whose membership a change is about.
-    fn record(&self, change: &Change, n: i64, server: &ServerName) -> Option<Mine> {
+    pub(super) fn record(&self, change: &Change, n: i64, server: &ServerName) -> Option<Mine> {
         let user = local_member(&change.key, server)?;
         let entry = change.new.as_ref().or(change.old.as_ref())?;
         let membership =

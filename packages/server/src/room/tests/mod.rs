@@ -2,5 +2,6 @@
 
 mod appends;
 mod forks;
+mod imports;
 mod onward;
 pub(crate) mod world;

@@ -25,25 +25,31 @@ pub(crate) struct World {
     pub(crate) rooms: Rooms,
     pub(crate) key: Arc<SigningKey>,
     pub(crate) version: RoomVersionId,
+    pub(crate) server: OwnedServerName,
     made: AtomicUsize,
     folder: tempfile::TempDir,
 }
 
 impl World {
     pub(crate) async fn new(version: RoomVersionId) -> Self {
+        Self::of(server(), version).await
+    }
+
+    /// The store of a server of this name. All of them sign with the same key.
+    pub(crate) async fn of(server: OwnedServerName, version: RoomVersionId) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = Arc::new(SigningKey::from_seed("test", [7; 32]).unwrap());
-        let rooms = open(folder.path(), &key).await;
-        Self { rooms, key, version, made: AtomicUsize::new(0), folder }
+        let rooms = open(folder.path(), &server, &key).await;
+        Self { rooms, key, version, server, made: AtomicUsize::new(0), folder }
     }
 
     /// The same store, opened again.
     pub(crate) async fn restart(self) -> Self {
-        let Self { rooms, key, version, made, folder } = self;
+        let Self { rooms, key, version, server, made, folder } = self;
         rooms.database().clone().close().await.unwrap();
         drop(rooms);
-        let rooms = open(folder.path(), &key).await;
-        Self { rooms, key, version, made, folder }
+        let rooms = open(folder.path(), &server, &key).await;
+        Self { rooms, key, version, server, made, folder }
     }
 
     /// A room with a creator, power levels and join rules.
@@ -133,15 +139,15 @@ pub(crate) fn draft(sender: &str, kind: &str, state_key: Option<&str>, content: 
     }
 }
 
-async fn open(folder: &std::path::Path, key: &Arc<SigningKey>) -> Rooms {
+async fn open(folder: &std::path::Path, server: &OwnedServerName, key: &Arc<SigningKey>) -> Rooms {
     let settings = DatabaseSettings {
         url: format!("surrealkv://{}/database?sync=never", folder.display()),
         memtable: 16 << 20,
         block_cache: 16 << 20,
     };
-    let database = Database::open(&settings, &server()).await.unwrap();
+    let database = Database::open(&settings, server).await.unwrap();
     let clock = Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000)));
-    Rooms::open(database, server(), Arc::clone(key), clock).await.unwrap()
+    Rooms::open(database, server.clone(), Arc::clone(key), clock).await.unwrap()
 }
 
 /// SurrealDB wants deep stacks.

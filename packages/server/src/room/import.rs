@@ -1,0 +1,473 @@
+//! How a room that we join over federation comes to be held here.
+//!
+//! What another server says the room's state is, and everything that allows it, is judged and kept first; then the state
+//! goes in under an epoch that nobody reads, all of it in chunks that can be repeated. One small append through the room's
+//! lane, with the join's line, makes it current. A break in between leaves nothing that anybody sees.
+//!
+//! Where the room was held before, its old lines stay what they were. The new line says that something before it is
+//! missing, and events of ours that nobody seems to have heard of stay extremities.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use matryx_core::{
+    event::Pdu,
+    membership::Membership,
+    room::{
+        Change, Judgement, StateEntry, StateKey, StateMap, difference, judge_by_auth_events,
+        judge_by_state,
+    },
+};
+use matryx_repository::{Before, Fork, Mine, RoomHead, Source, StoreError, StoredEvent, Tip};
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, RoomVersionId, events::StateEventType,
+    room_version_rules::RoomVersionRules,
+};
+use serde::Deserialize;
+
+use super::{
+    Done, Look, Rooms, SendError, TipState,
+    lane::Outcome,
+    stripped,
+    work::{Judged, Rows, Work, local_member},
+};
+
+/// A room as a server in it describes it to who joins it. All events have been opened: format, signatures and hashes are
+/// right.
+#[derive(Debug)]
+pub struct Import {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Its version, as the join was made for.
+    pub version: RoomVersionId,
+    /// The state before the join.
+    pub state: Vec<Arc<Pdu>>,
+    /// What allows that state and the join.
+    pub auth_chain: Vec<Arc<Pdu>>,
+    /// The join.
+    pub event: Arc<Pdu>,
+}
+
+/// Why a room could not be imported. Nothing of it can be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// What the other server said cannot be the room.
+    #[error("{0}")]
+    Unfit(String),
+    /// A user of ours is in the room: it is held, and events come in by the other door.
+    #[error("users of this server are in the room already")]
+    Held,
+    /// The server failed.
+    #[error(transparent)]
+    Failed(#[from] SendError),
+}
+
+impl From<StoreError> for ImportError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// An import that has been judged, and whose events are kept.
+pub(super) struct Ready {
+    version: RoomVersionId,
+    event: Arc<Pdu>,
+    /// The member key of who joins.
+    own: StateKey,
+    /// The state before the join.
+    state: StateMap,
+    /// All events that came with it, by which it is known what others have heard of.
+    heard: HashSet<OwnedEventId>,
+}
+
+impl Rooms {
+    /// Takes in a room, with the join of a user of ours as its newest line.
+    ///
+    /// Events of the state that are not allowed by what they rest on, or that rest on what is missing, are left out.
+    ///
+    /// # Errors
+    /// When that leaves no state of this room in which the join is allowed, when we are in the room, or when the database
+    /// fails. It can be done again.
+    pub async fn import(&self, import: Import) -> Result<Done, ImportError> {
+        let room_id = import.room_id.clone();
+        let version = import.version.clone();
+        let rules = super::rooms::rules_of(&version).map_err(SendError::from)?;
+        let room = self.lane(&room_id).await?;
+        let held = self.held_already(&import, room.look().n > 0).await?;
+        let judging = Arc::clone(&rules);
+        let task = tokio::task::spawn_blocking(move || judge(import, held, &judging));
+        let (ready, events) = task.await.map_err(|_| SendError::Panicked)??;
+        self.database().learn(&events).await?;
+        drop(events);
+        match self.adopted(&room, ready).await? {
+            (Outcome::Said(events), pos) => {
+                self.use_lately(&room);
+                let epoch = room.look().epoch;
+                // What this leaves behind is in nobody's way; the next import of the room takes it along.
+                if let Err(error) = self.database().forget_epochs(&room_id, epoch).await {
+                    tracing::warn!(%error, room = %room_id, "import.old_epochs");
+                }
+                Ok(Done { events, pos })
+            }
+            (Outcome::Heard(_) | Outcome::Held, _) => Err(ImportError::Held),
+        }
+    }
+
+    /// Those events that are kept already and that the import rests on: all that it brings if the room was held before, and
+    /// what it leaves out.
+    async fn held_already(
+        &self,
+        import: &Import,
+        before: bool,
+    ) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, StoreError> {
+        let all = || import.state.iter().chain(&import.auth_chain);
+        let brought: HashSet<&EventId> = all().map(|pdu| &**pdu.event_id()).collect();
+        let named: HashSet<&EventId> = all()
+            .chain([&import.event])
+            .flat_map(|pdu| pdu.auth_events())
+            .map(|id| &**id)
+            .collect();
+        let wanted = named.iter().filter(|id| before || !brought.contains(*id)).copied();
+        let brought = brought.iter().filter(|_| before).copied();
+        self.events().get_all(wanted.chain(brought).collect::<HashSet<_>>()).await
+    }
+
+    /// Makes an import current. In the lane, so that nothing else happens in the room meanwhile.
+    pub(super) async fn adopt(
+        &self,
+        ready: &Ready,
+        work: &mut Work,
+        rows: &mut Rows,
+    ) -> Result<Outcome, SendError> {
+        let ours = self.server_name();
+        if work.look.servers.contains_key(ours) {
+            return Ok(Outcome::Held);
+        }
+        let was = work.look.clone();
+        let mut tips = self.untold(&was, ready).await?;
+        let after = with(&ready.state, &ready.event);
+        let tip = Tip { event_id: ready.event.event_id().clone(), depth: ready.event.depth() };
+        tips.push(TipState { tip, state: after.clone() });
+        let current = if tips.len() == 1 {
+            after
+        } else {
+            let mut knowing = work.clone();
+            let event = stored(&ready.event, Judgement::Accepted);
+            knowing.fresh.insert(ready.event.event_id().clone(), event);
+            self.resolved(tips.iter().map(|tip| tip.state.clone()).collect(), &knowing).await?
+        };
+        work.look = self.put_ahead(&was, ready, &current).await?;
+        work.events.clear();
+        let outlier = self.find(work, ready.event.event_id()).await?.is_some();
+
+        let (before, fork) = if was.n == 0 {
+            (Before::Log(0), None)
+        } else {
+            let delta = difference(&current, &ready.state);
+            let delta = delta.into_iter().map(|change| (change.key, change.new)).collect();
+            let event_id = ready.event.event_id().clone();
+            (Before::Fork, Some(Fork { event_id, base: was.n + 1, delta }))
+        };
+        rows.forks.extend(fork);
+        let change = Change {
+            key: ready.own.clone(),
+            new: current.get(&ready.own).cloned(),
+            old: ready.state.get(&ready.own).cloned(),
+        };
+        work.settle(
+            Judged {
+                pdu: Arc::clone(&ready.event),
+                before,
+                sent: None,
+                onward: false,
+                tips,
+                changes: vec![change],
+                arrivals: Vec::new(),
+                outlier,
+            },
+            ours,
+            rows,
+        );
+        for line in &mut rows.lines {
+            line.gap = true;
+        }
+        for change in difference(&was.state, &current) {
+            if change.key != ready.own {
+                let record = self.record_in(change, was.n, work).await?;
+                if let Some(mine) = record {
+                    work.write(mine, rows);
+                }
+            }
+        }
+        Ok(Outcome::Said(vec![ready.event.event_id().clone()]))
+    }
+
+    /// The extremities that stay: state of ours that nobody who told us of the room seems to have heard of, such as that
+    /// our last user had left.
+    async fn untold(&self, was: &Look, ready: &Ready) -> Result<Vec<TipState>, StoreError> {
+        let ids = was.tips.iter().map(|tip| &*tip.tip.event_id);
+        let events = self.events().get_all(ids).await?;
+        let untold = |tip: &&TipState| {
+            let event = events.get(&tip.tip.event_id);
+            !ready.heard.contains(&tip.tip.event_id)
+                && event.is_some_and(|event| {
+                    event.pdu.sender().server_name() == self.server_name()
+                        && event.pdu.state_key().is_some()
+                })
+        };
+        Ok(was.tips.iter().filter(untold).cloned().collect())
+    }
+
+    /// Writes the state under a new epoch, and what is different in it as the versions of a line that is still to come. The
+    /// own key of who joins comes with that line.
+    async fn put_ahead(
+        &self,
+        was: &Look,
+        ready: &Ready,
+        current: &StateMap,
+    ) -> Result<Look, StoreError> {
+        let (room, database) = (&was.room_id, self.database());
+        let head = (was.n > 0).then(|| was.head());
+        database.tidy(room, head.as_ref()).await?;
+        let epoch = was.epoch + 1;
+        let others = |(key, _): &(StateKey, StateEntry)| *key != ready.own;
+        let entries: Vec<_> = current
+            .iter()
+            .map(|(key, entry)| (key.clone(), entry.clone()))
+            .filter(others)
+            .collect();
+        database.put_state(room, epoch, &entries).await?;
+        drop(entries);
+        // A room that comes here for the first time has its state from line 0 on, before the join.
+        let (n, state) = if was.n == 0 { (0, &ready.state) } else { (was.n + 1, current) };
+        let versions: Vec<_> = difference(&was.state, state)
+            .into_iter()
+            .filter(|change| n == 0 || change.key != ready.own)
+            .map(|change| (change.key, change.new))
+            .collect();
+        database.put_versions(room, n, &versions).await?;
+        let head =
+            RoomHead { version: ready.version.clone(), epoch, tips: Vec::new(), ..was.head() };
+        let mut look = self.load(head).await?;
+        if let Some(entry) = ready.state.get(&ready.own) {
+            let (key, new) = (ready.own.clone(), Some(entry.clone()));
+            look.apply(&[Change { key, new, old: None }]);
+        }
+        Ok(look)
+    }
+
+    /// The record of a local user who has become something else in the room, or of whom we hear first: what they were told
+    /// already is not told again, and what was over before we came is not news.
+    async fn record_in(
+        &self,
+        change: Change,
+        left: i64,
+        work: &mut Work,
+    ) -> Result<Option<Mine>, SendError> {
+        let Some(user) = local_member(&change.key, self.server_name()) else { return Ok(None) };
+        if let Some(entry) = &change.new
+            && let Some(event) = self.find(work, &entry.event_id).await?
+        {
+            let needed = stripped::needed(&work.look, &event.pdu);
+            self.fetch(work, &needed).await?;
+        }
+        let Some(mine) = work.record(&change, work.look.n, self.server_name()) else {
+            return Ok(None);
+        };
+        let known = match work.mine.get(&user) {
+            Some(known) => Some(Arc::clone(known)),
+            None => self.stream().standing(&user).await?.rooms.get(&mine.room).cloned(),
+        };
+        let gone = |membership| matches!(membership, Membership::Left | Membership::Banned);
+        Ok(match known {
+            Some(known) if known.event == mine.event && gone(mine.membership) => None,
+            Some(known) if known.event == mine.event && known.membership == mine.membership => {
+                let (pos, stripped) = (known.pos, known.stripped.clone());
+                Some(Mine { pos, stripped, forgotten: known.forgotten, ..mine })
+            }
+            // They may read the room as of when they left it.
+            Some(known) if gone(known.membership) && gone(mine.membership) => {
+                Some(Mine { n: known.n, forgotten: known.forgotten, ..mine })
+            }
+            Some(_) if gone(mine.membership) => Some(Mine { n: left, ..mine }),
+            // They have declined it, and the room is still to be told.
+            Some(known)
+                if gone(known.membership)
+                    && known.source != Source::Room
+                    && mine.membership != Membership::Joined =>
+            {
+                None
+            }
+            None if gone(mine.membership) => None,
+            _ => Some(mine),
+        })
+    }
+}
+
+/// Judges what an import brings, event by event in the order in which they rest on one another.
+fn judge(
+    import: Import,
+    held: HashMap<OwnedEventId, Arc<StoredEvent>>,
+    rules: &RoomVersionRules,
+) -> Result<(Ready, Vec<Arc<StoredEvent>>), ImportError> {
+    let Import { room_id, version, state, auth_chain, event } = import;
+    let is_create = |pdu: &&Arc<Pdu>| pdu.key() == Some(StateKey::create());
+    let create = state.iter().find(is_create).cloned();
+    let create = create.ok_or_else(|| unfit("the state has no create event"))?;
+    check_create(&create, &room_id, &version)?;
+    let heard: HashSet<OwnedEventId> =
+        state.iter().chain(&auth_chain).map(|pdu| pdu.event_id().clone()).collect();
+
+    let mut judging = Judging {
+        settled: held.into_iter().map(|(id, event)| (id, Arc::clone(&event.pdu))).collect(),
+        judged: Vec::new(),
+        rules,
+    };
+    let events = [&create].into_iter().chain(&state).chain(&auth_chain);
+    let own_id = event.event_id();
+    judging.all(events.filter(|pdu| pdu.room_id() == room_id && pdu.event_id() != own_id));
+    let Judging { settled, judged, .. } = judging;
+
+    let mut map = StateMap::new();
+    for pdu in &state {
+        if let Some(key) = pdu.key()
+            && settled.get(pdu.event_id()).is_some_and(|pdu| !pdu.rejected())
+            && !map.contains_key(&key)
+        {
+            let entry =
+                StateEntry { event_id: pdu.event_id().clone(), membership: pdu.membership() };
+            map.insert(key, entry);
+        }
+    }
+    if map.get(&StateKey::create()).is_none_or(|entry| entry.event_id != *create.event_id()) {
+        return Err(unfit("the room's create event is not one that can be"));
+    }
+    let at = |kind: &StateEventType, key: &str| {
+        let entry = map.get(&StateKey::new(kind.clone(), key))?;
+        settled.get(&entry.event_id).cloned()
+    };
+    let fetch = |id: &EventId| settled.get(id).cloned();
+    judge_by_auth_events(&event, rules, &fetch)
+        .and_then(|()| judge_by_state(&event, rules, &at))
+        .map_err(|why| unfit(&format!("the join is not allowed in the room's state: {why}")))?;
+    let own = event.key().ok_or_else(|| unfit("the join is no state event"))?;
+    Ok((Ready { version, event, own, state: map, heard }, judged))
+}
+
+/// Events on their way to a fate.
+struct Judging<'a> {
+    /// Those that have one, or had one before; the rejected say so.
+    settled: HashMap<OwnedEventId, Arc<Pdu>>,
+    /// Those that got it here.
+    judged: Vec<Arc<StoredEvent>>,
+    rules: &'a RoomVersionRules,
+}
+
+impl Judging<'_> {
+    /// Judges all events that rest on each other and on nothing that is missing. The create event is to be the first.
+    fn all<'e>(&mut self, events: impl Iterator<Item = &'e Arc<Pdu>>) {
+        let mut waiting: HashMap<&EventId, (&Arc<Pdu>, usize)> = HashMap::new();
+        let mut followers: HashMap<&EventId, Vec<&EventId>> = HashMap::new();
+        let mut free = VecDeque::new();
+        for pdu in events {
+            let id: &EventId = pdu.event_id();
+            if self.settled.contains_key(id) || waiting.contains_key(id) {
+                continue;
+            }
+            let rests_on: HashSet<&EventId> = pdu
+                .auth_events()
+                .iter()
+                .map(|id| &**id)
+                .filter(|id| !self.settled.contains_key(*id))
+                .collect();
+            waiting.insert(id, (pdu, rests_on.len()));
+            if rests_on.is_empty() {
+                free.push_back(id);
+            }
+            for other in rests_on {
+                followers.entry(other).or_default().push(id);
+            }
+        }
+        while let Some(id) = free.pop_front() {
+            let Some((pdu, _)) = waiting.remove(id) else { continue };
+            self.one(pdu);
+            for follower in followers.remove(id).unwrap_or_default() {
+                if let Some((_, count)) = waiting.get_mut(follower) {
+                    *count -= 1;
+                    if *count == 0 {
+                        free.push_back(follower);
+                    }
+                }
+            }
+        }
+    }
+
+    fn one(&mut self, pdu: &Arc<Pdu>) {
+        let settled = &self.settled;
+        let verdict = judge_by_auth_events(pdu, self.rules, &|id| settled.get(id).cloned());
+        let (pdu, fate) = match verdict {
+            Ok(()) if !pdu.rejected() => (Arc::clone(pdu), Judgement::Accepted),
+            Ok(()) => (Arc::clone(pdu), Judgement::Rejected("by its signatures".to_owned())),
+            Err(why) => {
+                let rejected = Pdu::clone(pdu).into_rejected();
+                (Arc::new(rejected), Judgement::Rejected(format!("by its auth events: {why}")))
+            }
+        };
+        self.settled.insert(pdu.event_id().clone(), Arc::clone(&pdu));
+        self.judged.push(stored(&pdu, fate));
+    }
+}
+
+/// A room is its create event: it must be of this room, and of the version that the join was made for.
+fn check_create(
+    create: &Pdu,
+    room_id: &OwnedRoomId,
+    version: &RoomVersionId,
+) -> Result<(), ImportError> {
+    #[derive(Deserialize)]
+    struct Content {
+        room_version: Option<RoomVersionId>,
+    }
+    if create.room_id() != room_id {
+        let sentence = format!("the create event is one of {}", create.room_id());
+        return Err(unfit(&sentence));
+    }
+    let said = create
+        .content_as::<Content>()
+        .map_err(|error| unfit(&format!("the create event cannot be read: {error}")))?
+        .room_version
+        .unwrap_or(RoomVersionId::V1);
+    if said == *version {
+        return Ok(());
+    }
+    Err(unfit(&format!("the room is of version {said}, and the join was made for {version}")))
+}
+
+fn unfit(why: &str) -> ImportError {
+    ImportError::Unfit(why.to_owned())
+}
+
+/// An event without a place in the room.
+fn stored(pdu: &Arc<Pdu>, fate: Judgement) -> Arc<StoredEvent> {
+    Arc::new(StoredEvent {
+        pdu: Arc::clone(pdu),
+        n: None,
+        fate,
+        before: Before::Unknown,
+        replaces: None,
+        redacted_by: None,
+        sent: None,
+    })
+}
+
+/// The state after an accepted event.
+fn with(state: &StateMap, event: &Pdu) -> StateMap {
+    let mut state = state.clone();
+    if let Some(key) = event.key() {
+        let (event_id, membership) = (event.event_id().clone(), event.membership());
+        state.insert(key, StateEntry { event_id, membership });
+    }
+    state
+}
