@@ -32,6 +32,7 @@ mod redact;
 mod registration;
 mod restart;
 mod rooms_create;
+mod scenes;
 mod sessions;
 mod shared_secret;
 mod start_stop;

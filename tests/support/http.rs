@@ -59,6 +59,10 @@ impl Http {
         Answer::try_of(asked, response).await
     }
 
+    pub async fn try_get(&self, segments: &[&str]) -> Option<Answer> {
+        self.try_send(self.request(Method::GET, self.url(segments))).await
+    }
+
     pub async fn try_put(&self, segments: &[&str], body: &Value) -> Option<Answer> {
         self.try_send(self.request(Method::PUT, self.url(segments)).json(body)).await
     }

@@ -3,19 +3,26 @@
 mod answer;
 mod ca;
 mod folder;
+mod gate;
+mod homeserver;
 mod http;
+mod kept;
+mod matryx;
 mod process;
 mod server;
+mod synapse;
 mod sync;
 mod user;
+pub mod venv;
 
 pub use self::{
     answer::Answer,
     ca::ca,
     folder::empty as empty_folder,
+    homeserver::{Homeserver, Software},
     http::Http,
     process::{ServerProcess, command},
     server::{SharedServer, TestServer, runtime},
-    sync::{Sync, SyncAnswer, find, has},
+    sync::{Listener, Sync, SyncAnswer, eventually, find, has},
     user::{TestUser, fresh, v3},
 };

@@ -9,6 +9,25 @@ use super::user::TestUser;
 /// The longest that a test waits for something that must happen: only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Between two looks at something that cannot be waited for.
+const BREATH: Duration = Duration::from_millis(30);
+
+/// Asks again and again until there is an answer, which must come; until then, the reason why there is none.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let mut missing = String::from("the first look took too long");
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match ask().await {
+                Ok(found) => return found,
+                Err(reason) => missing = reason,
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    });
+    let found = found.await.ok();
+    found.unwrap_or_else(|| panic!("{what} never came: {missing}"))
+}
+
 /// The parameters of one `/sync`.
 #[derive(Clone, Debug, Default)]
 pub struct Sync {

@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
@@ -176,8 +177,24 @@ impl TestUser {
         self.post_empty(&["join", room_or_alias]).await
     }
 
+    /// The same through these servers.
+    pub async fn join_via(&self, room: &str, via: &[&str]) -> Answer {
+        self.through(&["join", room], via).await
+    }
+
     pub async fn knock(&self, room: &str) -> Answer {
         self.post_empty(&["knock", room]).await
+    }
+
+    /// The same through these servers.
+    pub async fn knock_via(&self, room: &str, via: &[&str]) -> Answer {
+        self.through(&["knock", room], via).await
+    }
+
+    async fn through(&self, segments: &[&str], via: &[&str]) -> Answer {
+        let url = self.http.url(&v3(segments));
+        let via: Vec<_> = via.iter().map(|server| ("via", *server)).collect();
+        self.http.send(self.http.request(Method::POST, url).query(&via).json(&json!({}))).await
     }
 
     pub async fn leave(&self, room: &str) -> Answer {
