@@ -10,6 +10,7 @@ mod aliases;
 mod certificates;
 mod commands;
 mod crash;
+mod federation_wire;
 mod filters;
 mod history;
 mod http_errors;

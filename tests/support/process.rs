@@ -151,12 +151,13 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The binary in a folder, with nothing of this process's environment but a free port, and the file where there is one.
+/// The binary in a folder, with nothing of this process's environment but free ports, and the file where there is one.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_matryx"));
     command
         .env_clear()
         .env("MATRYX_LISTENER__CLIENT__PORT", "0")
+        .env("MATRYX_LISTENER__FEDERATION__PORT", "0")
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -1,6 +1,6 @@
 //! A whole server in this process, shared by the tests of a file.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 
 use matryx_server::{
     app::App,
@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::{
     folder,
     http::Http,
+    place::Place,
     user::{TestUser, fresh},
 };
 
@@ -53,7 +54,14 @@ impl SharedServer {
 pub struct TestServer {
     running: RunningServer,
     http: Http,
-    _folder: TempDir,
+    down: Down,
+}
+
+/// A server that is down, and can come up again on its data.
+pub struct Down {
+    config: Config,
+    clock: Clock,
+    folder: TempDir,
 }
 
 impl TestServer {
@@ -66,22 +74,66 @@ impl TestServer {
         let folder = folder::empty();
         let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
         config.listener.client.port = 0;
+        config.listener.federation.port = 0;
         let database = folder.path().join("database");
         config.database.url = Some(format!("surrealkv://{}?sync=never", database.display()));
         config.registration.open = true;
         config.testing.cheap_password_hashing = true;
         config.testing.disable_rate_limits = true;
         change(&mut config);
-        // On a thread of the runtime: the test's own has not enough stack for the engine.
-        let start = tokio::spawn(Server::start(config, clock));
-        let running = start.await.expect("no panic").expect("a server that starts");
-        let http = Http::new(&format!("http://{}", running.address()));
-        Self { running, http, _folder: folder }
+        Down { config, clock, folder }.up().await
+    }
+
+    /// Servers that talk to each other, by TLS, on addresses of their own. Their names begin with `names`.
+    pub async fn together<const N: usize>(names: [&str; N]) -> [Self; N] {
+        Self::together_with(names, |_| {}).await
+    }
+
+    /// The same, with what the test changes of their configurations.
+    pub async fn together_with<const N: usize>(
+        names: [&str; N],
+        change: impl Fn(&mut Config),
+    ) -> [Self; N] {
+        let places = names.map(Place::new);
+        let resolve: BTreeMap<String, String> =
+            places.iter().map(|place| (place.name.clone(), place.federation.to_string())).collect();
+        let mut servers = Vec::new();
+        for place in &places {
+            let start = Self::start_with(Clock::machine(), |config| {
+                place.settle(config);
+                config.federation.resolve = resolve.clone();
+                change(config);
+            });
+            servers.push(start.await);
+        }
+        servers.try_into().ok().expect("as many servers as names")
+    }
+
+    /// Stops it in order.
+    pub async fn stop(self) -> Down {
+        self.running.stop().await;
+        self.down
+    }
+
+    /// Stops it and starts it again on its data. Where it listens on ports that the configuration names, those who
+    /// talked to it can go on.
+    pub async fn restart(self) -> Self {
+        self.stop().await.up().await
+    }
+
+    /// Where other servers reach it, as a URL without a slash at its end.
+    pub fn federation_base(&self) -> String {
+        self.running.federation_base().expect("a federation listener")
     }
 
     /// What no endpoint does yet is done from inside.
     pub fn app(&self) -> &App {
         self.running.app()
+    }
+
+    /// The folder of its data.
+    pub fn folder(&self) -> &Path {
+        self.down.folder()
     }
 
     /// The server's name.
@@ -103,5 +155,27 @@ impl TestServer {
     pub async fn users<const N: usize>(&self, names: [&str; N]) -> [TestUser; N] {
         let users = futures::future::join_all(names.map(|name| self.user(name))).await;
         users.try_into().expect("as many users as names")
+    }
+}
+
+impl Down {
+    /// Starts it again.
+    pub async fn up(self) -> TestServer {
+        // On a thread of the runtime: the test's own has not enough stack for the engine.
+        let start = tokio::spawn(Server::start(self.config.clone(), self.clock.clone()));
+        let running = start.await.expect("no panic").expect("a server that starts");
+        let http = Http::new(&running.base());
+        TestServer { running, http, down: self }
+    }
+
+    /// Changes its configuration.
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// The folder of its data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }

@@ -7,7 +7,15 @@ use matryx_repository::{Database, StoreError};
 use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock::Clock, config::Config, http::Uia, random::Random, room::Rooms, user::Users};
+use crate::{
+    clock::Clock,
+    config::Config,
+    federation::{Federation, Ground, OwnKeys, Transport},
+    http::Uia,
+    random::Random,
+    room::Rooms,
+    user::Users,
+};
 
 /// The running server as its handlers see it. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +37,8 @@ pub struct Parts {
     pub random: Random,
     /// The rooms.
     pub rooms: Rooms,
+    /// Other servers.
+    pub federation: Federation,
     /// Accounts.
     pub users: Users,
     /// What has been shown so far of what an endpoint asks for besides a token.
@@ -40,18 +50,21 @@ pub struct Parts {
 }
 
 impl App {
-    /// Puts the parts together, and starts what works in the background.
+    /// Puts the parts together, and starts what works in the background. `transport` is the way to other servers.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn open(
         config: Config,
         clock: Clock,
-        key: SigningKey,
+        own_keys: impl Into<OwnKeys>,
         database: Database,
+        transport: Arc<dyn Transport>,
+        random: Random,
     ) -> Result<Self, StoreError> {
         let server_name = config.server_name.clone();
-        let random = Random::machine();
+        let own_keys = Arc::new(own_keys.into());
+        let key = Arc::clone(own_keys.signing());
         let users = Users::new(
             database.clone(),
             server_name.clone(),
@@ -59,13 +72,22 @@ impl App {
             random.clone(),
             config.testing.cheap_password_hashing,
         );
-        let key = Arc::new(key);
         let rooms =
             Rooms::open(database.clone(), server_name.clone(), Arc::clone(&key), clock.clone())
                 .await?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(rooms.clone().tie_tips(shutdown.clone()));
+        let federation = Federation::begin(Ground {
+            config: &config,
+            own_keys,
+            transport,
+            database: database.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+        })
+        .await?;
         Ok(Self(Arc::new(Parts {
+            federation,
             users,
             uia: Uia::new(random.clone()),
             random,

@@ -10,6 +10,11 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
 use crate::random::Random;
 
+/// The file of the keys that sign.
+pub(crate) const SIGNING_KEY: &str = "signing.key";
+/// The file of the keys that did.
+pub(crate) const OLD_KEYS: &str = "signing.key.old";
+
 /// Reads the file; nothing if it is not there. Surrounding space is not part of the secret.
 ///
 /// # Errors

@@ -1,19 +1,21 @@
 //! From a configuration to a server that answers, and back to silence.
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::serve::{Listener, ListenerExt};
-use matryx_core::event::{KeyFileError, SigningKey};
+use axum::Router;
 use matryx_repository::{Database, DatabaseSettings, OpenError, StoreError};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 
+pub use crate::listener::ListenError;
 use crate::{
     api,
     app::App,
     clock::Clock,
-    config::{Config, Secret},
+    config::{self, Config, Secret},
+    federation::{Network, NetworkError, OwnKeys, keys::OwnKeysError},
     files,
     http::layers,
+    listener::Door,
     random::Random,
 };
 
@@ -25,16 +27,12 @@ const WRITES: Duration = Duration::from_secs(1);
 /// Why the server does not start. Each sentence is for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is taken, not ours, or no address.
-    #[error("can't listen on {address} (listener.{name}): {source}")]
-    Listen {
-        /// Which listener.
-        name: &'static str,
-        /// Host and port.
-        address: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// Nobody can listen where the configuration says.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The way to other servers can't be prepared.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The database does not open.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -49,13 +47,13 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// The signing key's file is damaged.
+    /// A file of the server's keys is damaged.
     #[error("the file {path} can't be used: {source}", path = path.display())]
     Key {
         /// The file.
         path: PathBuf,
         /// What is wrong with its content.
-        source: KeyFileError,
+        source: OwnKeysError,
     },
     /// There is a database, but the key is gone that belongs to it.
     #[error(
@@ -73,9 +71,17 @@ pub struct Server;
 #[derive(Debug)]
 pub struct RunningServer {
     app: App,
-    address: SocketAddr,
-    serving: JoinHandle<()>,
+    clients: Listening,
+    federation: Option<Listening>,
     new_token: bool,
+}
+
+/// A listener that is served.
+#[derive(Debug)]
+struct Listening {
+    address: SocketAddr,
+    scheme: &'static str,
+    serving: JoinHandle<()>,
 }
 
 impl Server {
@@ -84,18 +90,15 @@ impl Server {
     /// # Errors
     /// When an address, the data directory or a file in it can't be used.
     pub async fn start(mut config: Config, clock: Clock) -> Result<RunningServer, StartError> {
-        let (host, port) = (config.listener.client.bind.clone(), config.listener.client.port);
-        let failed = |source| StartError::Listen {
-            name: "client",
-            address: format!("{host}:{port}"),
-            source,
-        };
-        let listener = TcpListener::bind((host.as_str(), port)).await.map_err(failed)?;
-        let address = Listener::local_addr(&listener).map_err(failed)?;
-        config.listener.client.port = address.port();
+        let clients = Door::open("client", &config.listener.client).await?;
+        config.listener.client.port = clients.address().port();
+        let federation = federation_door(&config.listener.federation).await?;
+        if let Some(door) = &federation {
+            config.listener.federation.port = door.address().port();
+        }
 
-        let (database, key) = open(&config).await?;
-        let (app, new_token) = match assemble(config, clock, key, database.clone()).await {
+        let (database, keys) = open(&config).await?;
+        let (app, new_token) = match assemble(config, clock, keys, database.clone()).await {
             Ok(parts) => parts,
             Err(error) => {
                 // In order, so that the log has nothing but the reason.
@@ -106,23 +109,40 @@ impl Server {
             }
         };
 
-        // A reply is written at once; waiting for more to send costs a client 40 ms.
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "connection.nodelay");
-            }
-        });
-        let routes = layers::surround(api::client::routes().merge(api::admin::routes()))
-            .with_state(app.clone());
-        let stopping = app.shutdown.clone().cancelled_owned();
-        let serving = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stopping).await
-            {
-                tracing::error!(%error, "listener.failed");
-            }
-        });
-        Ok(RunningServer { app, address, serving, new_token })
+        // Clients and servers may come in by the same door: a proxy in front needs to know only one.
+        let routes = api::client::routes().merge(api::admin::routes());
+        let clients = serve(&app, clients, routes.merge(api::federation::routes()));
+        let federation = federation.map(|door| serve(&app, door, api::federation::routes()));
+        Ok(RunningServer { app, clients, federation, new_token })
     }
+}
+
+/// Opens the federation's door. Where the configuration says nothing of it and its address is taken, the server does
+/// without: others can still come in by the clients' door.
+async fn federation_door(config: &config::Listener) -> Result<Option<Door>, ListenError> {
+    match Door::open("federation", config).await {
+        Ok(door) => Ok(Some(door)),
+        Err(ListenError::Address { address, source, .. }) if config.is_federation_default() => {
+            tracing::warn!(
+                "nothing listens for other servers, because {address} can't be had: {source}; another server may have it. Set listener.federation.port, and 0 for any that is free"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Answers whoever comes in by a door.
+fn serve(app: &App, door: Door, routes: Router<App>) -> Listening {
+    let (address, scheme) = (door.address(), door.scheme());
+    let routes = layers::surround(routes).with_state(app.clone());
+    let stopping = app.shutdown.clone().cancelled_owned();
+    let serving = tokio::spawn(async move {
+        if let Err(error) = axum::serve(door, routes).with_graceful_shutdown(stopping).await {
+            tracing::error!(%error, "listener.failed");
+        }
+    });
+    Listening { address, scheme, serving }
 }
 
 impl RunningServer {
@@ -135,7 +155,19 @@ impl RunningServer {
     /// Where it listens for clients; the port that was taken, where the configuration says 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.clients.address
+    }
+
+    /// The address for clients as a URL, without a slash at its end.
+    #[must_use]
+    pub fn base(&self) -> String {
+        format!("{}://{}", self.clients.scheme, self.clients.address)
+    }
+
+    /// The same for other servers; none, where nothing listens for them alone.
+    #[must_use]
+    pub fn federation_base(&self) -> Option<String> {
+        self.federation.as_ref().map(|at| format!("{}://{}", at.scheme, at.address))
     }
 
     /// Whether this start has made the registration token.
@@ -147,9 +179,10 @@ impl RunningServer {
     /// Stops: takes no more connections, lets those that wait answer, finishes what is being written, closes the
     /// database. Takes less than five seconds.
     pub async fn stop(self) {
-        let Self { app, serving, .. } = self;
+        let Self { app, clients, federation, .. } = self;
         app.shutdown.cancel();
-        if timeout(CONNECTIONS, serving).await.is_err() {
+        let serving = std::iter::once(clients).chain(federation).map(|at| at.serving);
+        if timeout(CONNECTIONS, futures::future::join_all(serving)).await.is_err() {
             tracing::warn!("connections are still open: they are cut");
         }
         app.tasks.close();
@@ -168,34 +201,36 @@ impl RunningServer {
 async fn assemble(
     mut config: Config,
     clock: Clock,
-    key: SigningKey,
+    own_keys: OwnKeys,
     database: Database,
 ) -> Result<(App, bool), StartError> {
     let new_token = registration_token(&mut config)?;
-    Ok((App::open(config, clock, key, database).await?, new_token))
+    let random = Random::machine();
+    let network = Arc::new(Network::new(&config, clock.clone(), random.clone())?);
+    Ok((App::open(config, clock, own_keys, database, network, random).await?, new_token))
 }
 
-/// Opens the database that the configuration names, with the signing key that belongs to it.
+/// Opens the database that the configuration names, with the keys that belong to it.
 ///
 /// # Errors
 /// When it is in use, another server's, of a newer schema, or damaged; or its signing key can't be used or is gone.
-pub async fn open(config: &Config) -> Result<(Database, SigningKey), StartError> {
+pub async fn open(config: &Config) -> Result<(Database, OwnKeys), StartError> {
     let settings = DatabaseSettings {
         url: config.database_url(),
         memtable: config.database.memtable.bytes(),
         block_cache: config.database.block_cache.bytes(),
     };
     // The key comes first: a start that is cut short leaves no database without one.
-    let key = signing_key(config, Database::is_there(&settings.url)?)?;
-    Ok((Database::open(&settings, &config.server_name).await?, key))
+    let keys = own_keys(config, Database::is_there(&settings.url)?)?;
+    Ok((Database::open(&settings, &config.server_name).await?, keys))
 }
 
-/// The server's signing key, made at the first start. Later it is never made anew: other servers would no longer believe
-/// what this one says, and nobody would know why.
-fn signing_key(config: &Config, later: bool) -> Result<SigningKey, StartError> {
-    let path = config.data_dir.join("signing.key");
-    let line = match files::read(&path) {
-        Ok(Some(line)) => line,
+/// The server's own keys; the one that signs is made at the first start. Later it is never made anew: other servers would
+/// no longer believe what this one says, and nobody would know why.
+fn own_keys(config: &Config, later: bool) -> Result<OwnKeys, StartError> {
+    let path = config.data_dir.join(files::SIGNING_KEY);
+    let signing = match files::read(&path) {
+        Ok(Some(keys)) => keys,
         Ok(None) if later => return Err(StartError::KeyMissing(path)),
         Ok(None) => {
             let line = files::signing_key(&Random::machine());
@@ -207,7 +242,15 @@ fn signing_key(config: &Config, later: bool) -> Result<SigningKey, StartError> {
         }
         Err(source) => return Err(StartError::File { path, source }),
     };
-    SigningKey::parse(&line).map_err(|source| StartError::Key { path, source })
+    let beside = config.data_dir.join(files::OLD_KEYS);
+    let old = match files::read(&beside) {
+        Ok(old) => old.unwrap_or_default(),
+        Err(source) => return Err(StartError::File { path: beside, source }),
+    };
+    OwnKeys::parse(&signing, &old).map_err(|source| match source {
+        OwnKeysError::Key(_) => StartError::Key { path, source },
+        OwnKeysError::Old(_) => StartError::Key { path: beside, source },
+    })
 }
 
 /// Fills in the registration token that the configuration leaves open; whether it is new.

@@ -2,4 +2,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod federation;
+mod key;
 mod registration;
+mod well_known;

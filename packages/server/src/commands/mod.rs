@@ -41,7 +41,7 @@ enum Command {
     Serve,
     /// Print the configuration as it is understood, secrets hidden
     Config(config::Arguments),
-    /// Print a new signing key, or write it into a file that does not exist yet
+    /// Print a new signing key, write it into a file that does not exist yet, or replace the server's
     GenerateKey(generate_key::Arguments),
     /// Bring the database up to the schema of this version, which serve does too
     Migrate,
@@ -57,7 +57,7 @@ pub fn run() -> ExitCode {
     let outcome = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(file),
         Command::Config(options) => config::run(&options, file),
-        Command::GenerateKey(options) => generate_key::run(&options),
+        Command::GenerateKey(options) => generate_key::run(&options, file),
         Command::Migrate => migrate::run(file),
         Command::Admin(options) => admin::run(options, file),
     };

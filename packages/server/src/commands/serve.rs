@@ -55,7 +55,10 @@ fn introduce(server: &RunningServer, own_token: bool) {
     let app = server.app();
     let config = &app.config;
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
-    tracing::info!("listening for clients on http://{}", server.address());
+    tracing::info!("listening for clients on {}", server.base());
+    if let Some(base) = server.federation_base() {
+        tracing::info!("listening for other servers on {base}");
+    }
     tracing::info!("this server is {}; its data is in {}", app.server_name, data.display());
     if config.registration.open {
         tracing::warn!("registration is open: anyone who reaches the server can make an account");

@@ -9,7 +9,8 @@ section! {
     Listeners {
         /// For clients.
         client: Listener = Listener::default();
-        /// For other servers.
+        /// For other servers. If nothing is changed here and the port is taken, the server does without: it answers other
+        /// servers on the client listener, too.
         federation: Listener = Listener { port: 8448, ..Listener::default() };
     }
 }
@@ -38,6 +39,13 @@ impl Listeners {
 }
 
 impl Listener {
+    /// Whether this is where other servers are listened for when nobody says anything about it.
+    #[must_use]
+    pub fn is_federation_default(&self) -> bool {
+        let Self { bind, port, tls, .. } = Listeners::default().federation;
+        self.bind == bind && self.port == port && self.tls == tls
+    }
+
     fn validate(&self, name: &str) -> Vec<String> {
         let mut problems = Vec::new();
         if self.bind.trim().is_empty() || self.bind.contains('/') {

@@ -4,16 +4,20 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::StatusCode;
-use ruma::api::{
-    auth_scheme::{
-        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, ExtractTokenError,
-        NoAccessToken, NoAuthentication,
+use ruma::{
+    OwnedServerName,
+    api::{
+        auth_scheme::{
+            AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme,
+            ExtractTokenError, NoAccessToken, NoAuthentication,
+        },
+        error::{ErrorKind, UnknownTokenErrorData},
+        federation::authentication::{ServerSignatures, XMatrix, XMatrixExtractError},
     },
-    error::{ErrorKind, UnknownTokenErrorData},
 };
 
 use super::ApiError;
-use crate::{app::App, user::Requester};
+use crate::{app::App, federation::keys::RequestError, user::Requester};
 
 /// How an authentication scheme of the specification becomes an identity of ours.
 pub trait Authenticate: AuthScheme {
@@ -29,6 +33,18 @@ pub trait Authenticate: AuthScheme {
         credentials: Self::Output,
         request: &http::Request<Bytes>,
     ) -> impl Future<Output = Result<Self::Identity, ApiError>> + Send;
+
+    /// Reads and checks the credentials of a request, whose body is as it came.
+    fn identify(
+        app: &App,
+        request: &http::Request<Bytes>,
+    ) -> impl Future<Output = Result<Self::Identity, ApiError>> + Send
+    where
+        Self::Output: Send,
+    {
+        let credentials = Self::extract_authentication(request).map_err(Self::unreadable);
+        async { Self::verify(app, credentials?, request).await }
+    }
 }
 
 impl Authenticate for NoAuthentication {
@@ -104,6 +120,35 @@ impl Authenticate for AppserviceTokenOptional {
     }
 }
 
+/// The server that has signed the request. Its header may stand there more than once, so that [`identify`] reads them all.
+///
+/// [`identify`]: Authenticate::identify
+impl Authenticate for ServerSignatures {
+    type Identity = OwnedServerName;
+
+    fn unreadable(error: XMatrixExtractError) -> ApiError {
+        unauthorized(format!("The Authorization header can't be understood: {error}."))
+    }
+
+    async fn verify(
+        app: &App,
+        _: XMatrix,
+        request: &http::Request<Bytes>,
+    ) -> Result<OwnedServerName, ApiError> {
+        Self::identify(app, request).await
+    }
+
+    async fn identify(
+        app: &App,
+        request: &http::Request<Bytes>,
+    ) -> Result<OwnedServerName, ApiError> {
+        let origin = app.federation.keys().verify_request(request).await?;
+        // Who asks is there.
+        app.federation.destinations().succeeded(&origin).await;
+        Ok(origin)
+    }
+}
+
 /// The user behind an access token; one that has only expired asks for a soft logout (client-server API 5.6.2).
 async fn requester(app: &App, token: &str) -> Result<Requester, ApiError> {
     let Some(requester) = app.users.authenticate(token).await? else {
@@ -127,6 +172,21 @@ fn unknown_token(soft_logout: bool, message: &str) -> ApiError {
     let mut data = UnknownTokenErrorData::new();
     data.soft_logout = soft_logout;
     ApiError::new(StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(data), message)
+}
+
+fn unauthorized(message: String) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized, message)
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::NotJson => {
+                Self::new(StatusCode::BAD_REQUEST, ErrorKind::NotJson, error.to_string())
+            }
+            RequestError::Unauthorized(message) => unauthorized(message),
+        }
+    }
 }
 
 fn no_token(error: &ExtractTokenError) -> ApiError {

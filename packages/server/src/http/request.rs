@@ -8,10 +8,15 @@ use axum::{
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use ruma::api::{
-    IncomingRequest, IncomingRequestExt,
-    auth_scheme::AuthScheme,
-    error::{DeserializationError, ErrorKind, FromHttpRequestError, HeaderDeserializationError},
+use ruma::{
+    OwnedServerName, ServerName,
+    api::{
+        IncomingRequest, IncomingRequestExt,
+        auth_scheme::AuthScheme,
+        error::{
+            DeserializationError, ErrorKind, FromHttpRequestError, HeaderDeserializationError,
+        },
+    },
 };
 use serde::de::IgnoredAny;
 
@@ -38,6 +43,18 @@ where
     pub body: Bytes,
 }
 
+impl<R> Matrix<R>
+where
+    R: IncomingRequest,
+    R::Authentication: Authenticate<Identity = OwnedServerName>,
+{
+    /// The server that has signed the request.
+    #[must_use]
+    pub fn origin(&self) -> &ServerName {
+        &self.identity
+    }
+}
+
 /// The largest body that the route takes, in bytes; travels with the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimit(pub(super) usize);
@@ -57,12 +74,11 @@ where
             .map_err(|_| ApiError::invalid_param("The path is not UTF-8 when it is decoded."))?;
         let path: Vec<&str> = path.iter().map(|(_, value)| value).collect();
         let request = read(request).await?;
-
-        let credentials = R::Authentication::extract_authentication(&request)
-            .map_err(R::Authentication::unreadable)?;
-        let identity = R::Authentication::verify(app, credentials, &request).await?;
+        let identity = R::Authentication::identify(app, &request).await?;
 
         let (parts, body) = request.into_parts();
+        // Every membership endpoint is called without a body by someone.
+        let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
         if R::METHOD != Method::GET {
             object(&body)?;
         }
@@ -73,7 +89,7 @@ where
     }
 }
 
-/// Reads the whole body. An empty one is `{}`: every membership endpoint is called without a body by someone.
+/// Reads the whole body.
 async fn read(request: http::Request<Body>) -> Result<http::Request<Bytes>, ApiError> {
     let (parts, mut body) = request.into_parts();
     let limit = parts.extensions.get::<BodyLimit>().map_or(BODY_LIMIT, |limit| limit.0);
@@ -87,7 +103,6 @@ async fn read(request: http::Request<Body>) -> Result<http::Request<Bytes>, ApiE
         // The connection broke; nobody is there to read this.
         Err(_) => return Err(ApiError::bad_json("The body ended too early.")),
     };
-    let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
     Ok(http::Request::from_parts(parts, bytes))
 }
 
@@ -102,7 +117,7 @@ async fn pass_over(mut body: Body) {
     }
 }
 
-/// Every body of the client API is an object. A struct would also be read from an array, field by field.
+/// Every body is an object, of either API. A struct would also be read from an array, field by field.
 fn object(body: &[u8]) -> Result<(), ApiError> {
     // What is passed over when it is read would not be looked at.
     if std::str::from_utf8(body).is_err() {

@@ -24,7 +24,9 @@ use crate::{
     app::App,
     clock::Clock,
     config::Config,
+    federation::Network,
     lifecycle,
+    random::Random,
     user::{NewAccount, NewDevice},
 };
 
@@ -36,15 +38,12 @@ pub(crate) fn with_app(test: impl AsyncFnOnce(App) + Send + 'static) {
             let folder = tempfile::tempdir().unwrap();
             let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
             config.database.url = Some(format!("{}?sync=never", config.database_url()));
-            let (database, key) = lifecycle::open(&config).await.unwrap();
-            let app = App::open(
-                config,
-                Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000_000))),
-                key,
-                database,
-            )
-            .await
-            .unwrap();
+            let (database, keys) = lifecycle::open(&config).await.unwrap();
+            let (clock, random) =
+                (Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000_000))), Random::machine());
+            let network = Network::new(&config, clock.clone(), random.clone()).unwrap();
+            let app = App::open(config, clock, keys, database, Arc::new(network), random);
+            let app = app.await.unwrap();
             test(app).await;
         });
     };

@@ -1,0 +1,228 @@
+//! Asking other servers: requests of ruma's, signed, sent, and their answers read.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use matryx_core::event::SigningKey;
+use ruma::{
+    OwnedServerName, ServerName, UInt,
+    api::{
+        IncomingResponseExt, OutgoingRequest, OutgoingRequestExt,
+        auth_scheme::{AuthScheme, NoAuthentication},
+        error::ErrorCode,
+        federation::authentication::{ServerSignatures, XMatrixSigningInput},
+        path_builder::SinglePath,
+    },
+};
+use serde_json::Value;
+
+use super::{Destinations, PeerError, Transport, TransportError, error::is_gateway};
+use crate::clock::Clock;
+
+/// The largest answer that is read whole, in bytes.
+const ANSWER_LIMIT: usize = 64 << 20;
+/// The largest refusal that is read, in bytes.
+const REFUSAL_LIMIT: usize = 1 << 20;
+/// A server that does not answer within this time is counted as not there; with less patience it is only slow.
+const FAIR: Duration = Duration::from_secs(10);
+
+/// Asks other servers. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    parts: Arc<Parts>,
+    anyway: bool,
+}
+
+struct Parts {
+    us: OwnedServerName,
+    key: Arc<SigningKey>,
+    transport: Arc<dyn Transport>,
+    destinations: Destinations,
+    clock: Clock,
+}
+
+/// What an authentication scheme needs of us.
+pub trait Sign: AuthScheme {
+    /// The input for a request from `us` to another server.
+    fn input<'a>(us: &ServerName, to: &ServerName, key: &'a SigningKey) -> Self::Input<'a>;
+}
+
+impl Sign for ServerSignatures {
+    fn input<'a>(us: &ServerName, to: &ServerName, key: &'a SigningKey) -> Self::Input<'a> {
+        XMatrixSigningInput::new(us.to_owned(), to.to_owned(), key.pair())
+    }
+}
+
+impl Sign for NoAuthentication {
+    fn input<'a>(_: &ServerName, _: &ServerName, _: &'a SigningKey) -> Self::Input<'a> {}
+}
+
+impl Client {
+    pub(super) fn new(
+        us: OwnedServerName,
+        key: Arc<SigningKey>,
+        transport: Arc<dyn Transport>,
+        destinations: Destinations,
+        clock: Clock,
+    ) -> Self {
+        let parts = Parts { us, key, transport, destinations, clock };
+        Self { parts: Arc::new(parts), anyway: false }
+    }
+
+    /// The same, for what is tried although the server was not reached lately.
+    #[must_use]
+    pub fn anyway(&self) -> Self {
+        Self { parts: Arc::clone(&self.parts), anyway: true }
+    }
+
+    /// Asks a server, and waits no longer than `patience` for all of the answer.
+    ///
+    /// # Errors
+    /// Whatever keeps the answer away.
+    pub async fn ask<R>(
+        &self,
+        to: &ServerName,
+        request: R,
+        patience: Duration,
+    ) -> Result<R::IncomingResponse, PeerError>
+    where
+        R: OutgoingRequest<PathBuilder = SinglePath>,
+        R::Authentication: Sign,
+    {
+        let request = self.sign(to, request)?;
+        let whole = async {
+            let response = self.send(to, request).await?;
+            let (parts, body) = response.into_parts();
+            let body = read(to, body, ANSWER_LIMIT).await?;
+            Ok(Response::from_parts(parts, body))
+        };
+        let response = self.within(to, patience, whole).await?;
+        let (parts, body) = response.into_parts();
+        let response = Response::from_parts(parts, &*body);
+        R::IncomingResponse::try_from_http_response(response).map_err(|error| {
+            PeerError::Malformed(format!("{to} gave an answer that can't be understood: {error}"))
+        })
+    }
+
+    /// Asks a server, and waits no longer than `patience` for the head of the answer. Its status is 2xx; the body is
+    /// the caller's to read and to bound.
+    ///
+    /// # Errors
+    /// Whatever keeps the answer away.
+    pub async fn ask_streamed<R>(
+        &self,
+        to: &ServerName,
+        request: R,
+        patience: Duration,
+    ) -> Result<Response<Body>, PeerError>
+    where
+        R: OutgoingRequest<PathBuilder = SinglePath>,
+        R::Authentication: Sign,
+    {
+        let request = self.sign(to, request)?;
+        self.within(to, patience, self.send(to, request)).await
+    }
+
+    /// The request as it goes over the wire; its URI is a path and a query.
+    fn sign<R>(&self, to: &ServerName, request: R) -> Result<Request<Bytes>, PeerError>
+    where
+        R: OutgoingRequest<PathBuilder = SinglePath>,
+        R::Authentication: Sign,
+    {
+        let input = R::Authentication::input(&self.parts.us, to, &self.parts.key);
+        let request =
+            request.try_into_http_request::<BytesMut>("", input, ()).map_err(|error| {
+                PeerError::Malformed(format!("the request to {to} can't be written: {error}"))
+            })?;
+        Ok(request.map(BytesMut::freeze))
+    }
+
+    /// Sends a request and waits for the head of the answer, which is a success or a refusal.
+    async fn send(
+        &self,
+        to: &ServerName,
+        request: Request<Bytes>,
+    ) -> Result<Response<Body>, PeerError> {
+        if to == self.parts.us {
+            return Err(PeerError::Unreachable(format!("{to} is this server itself")));
+        }
+        if !self.anyway {
+            let until = self.parts.destinations.may_try(to);
+            until.map_err(|until| PeerError::BackingOff { server: to.to_owned(), until })?;
+        }
+        let response = match self.parts.transport.send(to, request).await {
+            Ok(response) => response,
+            Err(error) => {
+                self.parts.destinations.failed(to).await;
+                return Err(match error {
+                    TransportError::Unreachable(why) => {
+                        PeerError::Unreachable(format!("{to} can't be reached: {why}"))
+                    }
+                    TransportError::TimedOut(stage) => {
+                        PeerError::TimedOut { server: to.to_owned(), stage }
+                    }
+                });
+            }
+        };
+        if response.status().is_success() {
+            self.parts.destinations.succeeded(to).await;
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = read(to, body, REFUSAL_LIMIT).await?;
+        let refusal = refusal(to, parts.status, &body);
+        if is_gateway(parts.status) {
+            self.parts.destinations.failed(to).await;
+        } else if refusal.errcode().is_some() {
+            self.parts.destinations.succeeded(to).await;
+        }
+        Err(refusal)
+    }
+
+    async fn within<T>(
+        &self,
+        to: &ServerName,
+        patience: Duration,
+        answer: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let milliseconds = UInt::try_from(patience.as_millis()).unwrap_or(UInt::MAX);
+        let end = self.parts.clock.now().0.saturating_add(milliseconds);
+        tokio::select! {
+            answer = answer => return answer,
+            () = self.parts.clock.sleep_until(ruma::MilliSecondsSinceUnixEpoch(end)) => {}
+        }
+        if patience >= FAIR {
+            self.parts.destinations.failed(to).await;
+        }
+        Err(PeerError::TimedOut { server: to.to_owned(), stage: "the answer" })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("transport", &self.parts.transport).finish_non_exhaustive()
+    }
+}
+
+async fn read(to: &ServerName, body: Body, limit: usize) -> Result<Bytes, PeerError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(PeerError::Malformed(format!("{to} gave an answer of more than {limit} bytes")))
+        }
+        Err(error) => {
+            Err(PeerError::Unreachable(format!("the answer of {to} ended too early: {error}")))
+        }
+    }
+}
+
+fn refusal(to: &ServerName, status: StatusCode, body: &[u8]) -> PeerError {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let sentence = text("error").unwrap_or("it does not say why").to_owned();
+    let errcode = text("errcode").map(ErrorCode::from);
+    PeerError::Refused { server: to.to_owned(), status, errcode, sentence, body }
+}

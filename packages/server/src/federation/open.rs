@@ -1,0 +1,103 @@
+//! Events of other servers: from what was sent to what can be judged.
+
+use std::sync::Arc;
+
+use matryx_core::event::{self, OpenError, Pdu};
+use ruma::{CanonicalJsonObject, room_version_rules::RoomVersionRules};
+use serde_json::value::RawValue;
+
+use super::{
+    Federation,
+    keys::{Found, Needs},
+};
+
+impl Federation {
+    /// Checks an event's form, size, signatures and hash; keys that are not known are fetched.
+    ///
+    /// # Errors
+    /// The first of these checks that fails.
+    pub async fn open(
+        &self,
+        event: CanonicalJsonObject,
+        rules: &RoomVersionRules,
+    ) -> Result<Pdu, OpenError> {
+        let mut needs = Needs::default();
+        needs.add_event(&event, rules);
+        let found = self.keys().map_for(needs).await;
+        verify(event, &found, rules)
+    }
+
+    /// The same for many events, in their order. Keys are fetched once, and all cores verify.
+    pub async fn open_all(
+        &self,
+        events: Vec<Box<RawValue>>,
+        rules: &RoomVersionRules,
+    ) -> Vec<Result<Pdu, OpenError>> {
+        let parsed = spread(events, |event: Box<RawValue>| parse(&event)).await;
+        let mut needs = Needs::default();
+        for event in parsed.iter().filter_map(|event| event.as_ref().ok()) {
+            needs.add_event(event, rules);
+        }
+        let found = Arc::new(self.keys().map_for(needs).await);
+        let rules = rules.clone();
+        spread(parsed, move |event| verify(event?, &found, &rules)).await
+    }
+}
+
+/// Reads an event's text.
+///
+/// # Errors
+/// When it is no object of canonical JSON.
+pub fn parse(event: &RawValue) -> Result<CanonicalJsonObject, OpenError> {
+    serde_json::from_str(event.get()).map_err(|error| {
+        OpenError::Format(format!("the event is no object of canonical JSON: {error}"))
+    })
+}
+
+fn verify(
+    event: CanonicalJsonObject,
+    found: &Found,
+    rules: &RoomVersionRules,
+) -> Result<Pdu, OpenError> {
+    let keys = found.for_event(&event, rules);
+    let missing = found.why_missing(&event, rules).map(str::to_owned);
+    event::open(event, &keys, rules).map_err(|error| match (error, missing) {
+        (OpenError::Signature(why), Some(missing)) => {
+            OpenError::Signature(format!("{why} ({missing})"))
+        }
+        (error, _) => error,
+    })
+}
+
+/// Does something with all items on the blocking pool, a part on each core; keeps their order.
+async fn spread<T, U>(items: Vec<T>, work: impl Fn(T) -> U + Clone + Send + 'static) -> Vec<U>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+{
+    if items.len() <= 1 {
+        return items.into_iter().map(work).collect();
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let size = items.len().div_ceil(cores);
+    let mut items = items.into_iter();
+    let mut tasks = Vec::new();
+    loop {
+        let part: Vec<T> = items.by_ref().take(size).collect();
+        if part.is_empty() {
+            break;
+        }
+        let work = work.clone();
+        tasks.push(tokio::task::spawn_blocking(move || {
+            part.into_iter().map(work).collect::<Vec<U>>()
+        }));
+    }
+    let mut done = Vec::new();
+    for task in tasks {
+        match task.await {
+            Ok(part) => done.extend(part),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    done
+}
