@@ -6,6 +6,7 @@ mod answer;
 mod ca;
 mod folder;
 mod gate;
+mod guest;
 mod homeserver;
 mod http;
 mod kept;
@@ -24,6 +25,7 @@ pub use self::{
     answer::Answer,
     ca::ca,
     folder::empty as empty_folder,
+    guest::{Guest, Ready, escaped},
     homeserver::{Homeserver, Software},
     http::Http,
     pair::SharedPair,

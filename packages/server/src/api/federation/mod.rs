@@ -2,6 +2,15 @@
 //!
 //! A file is a chapter of the specification. What is not in the table is not built, and answers 404 `M_UNRECOGNIZED`.
 
+mod given;
+mod handshake;
+mod history;
+mod join;
+mod knock;
+mod leave;
+mod old;
+mod query;
+mod state;
 mod version;
 
 use axum::Router;
@@ -18,6 +27,25 @@ pub fn routes() -> Router<App> {
         endpoint(key::own),
         endpoint(key::of_another),
         endpoint(key::of_others),
+        // Joining, knocking and leaving through this server
+        endpoint(join::template),
+        endpoint(join::hand_in),
+        endpoint(join::hand_in_old),
+        endpoint(knock::template),
+        endpoint(knock::hand_in),
+        endpoint(leave::template),
+        endpoint(leave::hand_in),
+        endpoint(leave::hand_in_old),
+        // What was said in rooms, and what they were
+        endpoint(history::one),
+        endpoint(history::backfill),
+        endpoint(history::missing),
+        endpoint(state::whole),
+        endpoint(state::ids),
+        endpoint(state::auth),
+        // Aliases and profiles
+        endpoint(query::directory),
+        endpoint(query::profile),
     ]
     .into_iter()
     .fold(Router::new(), Router::merge)

@@ -1,0 +1,360 @@
+//! Joining, knocking and leaving through this server, by users of a server of the test's own.
+
+use std::sync::LazyLock;
+
+use matryx_server::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::support::{Guest, Peer, TestServer, TestUser, fresh, runtime};
+
+struct Scene {
+    server: TestServer,
+    peer: Peer,
+}
+
+static SCENE: LazyLock<Scene> = LazyLock::new(|| {
+    runtime().block_on(async {
+        let server = TestServer::start_with(Clock::machine(), Peer::befriend).await;
+        Scene { server, peer: Peer::start().await }
+    })
+});
+
+impl Scene {
+    fn run(story: impl AsyncFnOnce(&'static Self)) {
+        let scene = &*SCENE;
+        runtime().block_on(story(scene));
+    }
+
+    fn guest(&self, name: &str) -> Guest<'_> {
+        let name = format!("{name}{}", fresh());
+        Guest { peer: &self.peer, server: &self.server, id: self.peer.user(&name) }
+    }
+
+    async fn alice(&self) -> TestUser {
+        self.server.user("alice").await
+    }
+}
+
+fn membership_of(state: &Value, user: &str) -> Option<String> {
+    let events = state.as_array().unwrap();
+    let found =
+        events.iter().find(|event| event["type"] == "m.room.member" && event["state_key"] == user);
+    found.map(|event| event["content"]["membership"].as_str().unwrap().to_owned())
+}
+
+async fn membership(alice: &TestUser, room: &str, guest: &Guest<'_>) -> Option<String> {
+    membership_of(&alice.state(room).await.ok(), guest.id.as_str())
+}
+
+fn keys(events: &Value) -> Vec<String> {
+    let key = |event: &Value| {
+        let key = event["state_key"].as_str().unwrap_or("-");
+        format!("{}|{key}", event["type"].as_str().unwrap())
+    };
+    let mut keys: Vec<_> = events.as_array().unwrap().iter().map(key).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn a_user_of_another_server_joins() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        for version in ["6", "10", "11", "12"] {
+            let options = json!({ "preset": "public_chat", "room_version": version });
+            let room = alice.new_room(options).await;
+            let carol = scene.guest("carol");
+            let template = carol.make("join", &room).await.ok();
+            assert_eq!(template["room_version"], version);
+            let event = &template["event"];
+            assert_eq!(event["type"], "m.room.member");
+            assert_eq!(event["room_id"], *room);
+            assert_eq!(event["sender"], carol.id.as_str());
+            assert_eq!(event["state_key"], carol.id.as_str());
+            assert_eq!(event["content"], json!({ "membership": "join" }));
+            assert_eq!(event["origin"], scene.server.name());
+            assert!(event["depth"].is_u64() && event["origin_server_ts"].is_u64());
+            assert_eq!(event["prev_events"].as_array().unwrap().len(), 1);
+            let named = if version == "12" { 2 } else { 3 };
+            assert!(event["auth_events"].as_array().unwrap().len() >= named);
+            assert_eq!(membership(&alice, &room, &carol).await, None);
+
+            let (answer, ready) = carol.join(&room).await;
+            assert_eq!(membership(&alice, &room, &carol).await.as_deref(), Some("join"));
+            // The state is the one before the join.
+            assert_eq!(membership_of(&answer["state"], carol.id.as_str()), None);
+            assert_eq!(membership_of(&answer["state"], &alice.id).as_deref(), Some("join"));
+            assert_eq!(answer["servers_in_room"], json!([scene.server.name()]));
+            assert!(answer.get("members_omitted").is_none());
+            let chain = keys(&answer["auth_chain"]);
+            assert!(chain.contains(&"m.room.create|".to_owned()), "{chain:?}");
+            let signatures = answer["event"]["signatures"].as_object().unwrap();
+            assert!(signatures.contains_key(scene.server.name()));
+            assert!(signatures.contains_key(scene.peer.name().as_str()));
+            assert_eq!(answer["event"]["content"], ready.event["content"]);
+
+            // Whoever has not heard the answer asks again, and nothing happens twice.
+            let before = alice.reads(&room).await;
+            let again = carol.hand_in("v2/send_join", &room, &ready).await.ok();
+            assert_eq!(again["state"], answer["state"]);
+            assert_eq!(alice.reads(&room).await, before);
+        }
+    });
+}
+
+#[test]
+fn the_first_version_answers_in_an_array() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let room = alice.public_room().await;
+        let carol = scene.guest("carol");
+        let ready = carol.ready("join", &room, |_| {}).await;
+        let answer = carol.hand_in("v1/send_join", &room, &ready).await.ok();
+        assert_eq!(answer[0], 200);
+        assert!(answer[1]["state"].is_array() && answer[1]["auth_chain"].is_array());
+        let ready = carol.ready("leave", &room, |_| {}).await;
+        assert_eq!(carol.hand_in("v1/send_leave", &room, &ready).await.ok(), json!([200, {}]));
+        assert_eq!(membership(&alice, &room, &carol).await.as_deref(), Some("leave"));
+    });
+}
+
+#[test]
+fn members_are_left_out_for_those_who_are_in_a_hurry() {
+    Scene::run(async |scene| {
+        let [alice, bob] = scene.server.users(["alice", "bob"]).await;
+        let room = alice.public_room().await;
+        bob.join(&room).await.ok();
+        let carol = scene.guest("carol");
+        let ready = carol.ready("join", &room, |_| {}).await;
+        let answer = carol.hand_in("v2/send_join?omit_members=true", &room, &ready).await.ok();
+        assert_eq!(answer["members_omitted"], true);
+        let mut wanted = vec![
+            "m.room.create|".to_owned(),
+            "m.room.power_levels|".to_owned(),
+            "m.room.join_rules|".to_owned(),
+            "m.room.history_visibility|".to_owned(),
+            format!("m.room.member|{}", alice.id),
+            format!("m.room.member|{}", bob.id),
+        ];
+        wanted.sort();
+        assert_eq!(keys(&answer["state"]), wanted);
+        let chain = keys(&answer["auth_chain"]);
+        assert!(!chain.iter().any(|key| wanted.contains(key)), "{chain:?}");
+        assert_eq!(answer["servers_in_room"], json!([scene.server.name()]));
+
+        // A room with a name is named after nobody; what allows the rest is in the chain.
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "N" })).await.ok();
+        let dave = scene.guest("dave");
+        let ready = dave.ready("join", &room, |_| {}).await;
+        let answer = dave.hand_in("v2/send_join?omit_members=true", &room, &ready).await.ok();
+        assert!(!keys(&answer["state"]).iter().any(|key| key.starts_with("m.room.member|")));
+        assert!(keys(&answer["auth_chain"]).contains(&format!("m.room.member|{}", alice.id)));
+    });
+}
+
+#[test]
+fn knocking_shows_what_the_room_is_and_leaving_takes_it_back() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let room = alice.room_with_rule("knock").await;
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "N" })).await.ok();
+        let carol = scene.guest("carol");
+        carol.make("join", &room).await.refused(403, "M_FORBIDDEN").says("knock");
+        let ready = carol.ready("knock", &room, |event| {
+            event["content"]["reason"] = json!("Please.");
+        });
+        let ready = ready.await;
+        let answer = carol.hand_in("v1/send_knock", &room, &ready).await.ok();
+        assert_eq!(answer["knock_room_state"], answer["knock_state_events"]);
+        let shown = keys(&answer["knock_room_state"]);
+        assert_eq!(shown, ["m.room.create|", "m.room.join_rules|", "m.room.name|"]);
+        for event in answer["knock_room_state"].as_array().unwrap() {
+            assert!(event["signatures"].is_object() && event["auth_events"].is_array());
+        }
+        assert_eq!(membership(&alice, &room, &carol).await.as_deref(), Some("knock"));
+        carol.leave(&room).await;
+        assert_eq!(membership(&alice, &room, &carol).await.as_deref(), Some("leave"));
+        carol.make("leave", &room).await.refused(403, "M_FORBIDDEN").says("nothing to leave");
+    });
+}
+
+#[test]
+fn templates_are_for_those_who_may() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let room = alice.new_room(json!({ "preset": "public_chat", "room_version": "11" })).await;
+        let carol = scene.guest("carol");
+
+        for verb in ["join", "knock", "leave"] {
+            carol.make(verb, "!nowhere:x").await.refused(404, "M_NOT_FOUND");
+            let stranger = Guest { id: "@a:elsewhere".try_into().unwrap(), ..scene.guest("x") };
+            stranger.make(verb, &room).await.refused(403, "M_FORBIDDEN");
+        }
+        for verb in ["join", "knock"] {
+            let answer = carol.make_with(verb, &room, "?ver=9&ver=10").await;
+            assert_eq!(answer.body["room_version"], "11");
+            answer.refused(400, "M_INCOMPATIBLE_ROOM_VERSION");
+        }
+        carol.make_with("join", &room, "").await.refused(400, "M_INCOMPATIBLE_ROOM_VERSION");
+        carol.make_with("knock", &room, "").await.refused(400, "M_MISSING_PARAM");
+        carol.make("knock", &room).await.refused(403, "M_FORBIDDEN").says("public");
+        let old = alice.new_room(json!({ "preset": "private_chat", "room_version": "6" })).await;
+        carol.make("knock", &old).await.refused(403, "M_FORBIDDEN").says("version");
+        carol.make("join", &old).await.refused(403, "M_FORBIDDEN").says("invited");
+
+        let id = carol.id.as_str();
+        alice.act(&room, "ban", json!({ "user_id": id })).await.ok();
+        for verb in ["join", "knock", "leave"] {
+            carol.make(verb, &room).await.refused(403, "M_FORBIDDEN").says("banned");
+        }
+
+        // Nobody of ours is in it any more.
+        alice.leave(&room).await.ok();
+        carol.make("join", &room).await.refused(404, "M_NOT_FOUND");
+    });
+}
+
+#[test]
+fn the_acl_stands_before_everything() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let room = alice.public_room().await;
+        let carol = scene.guest("carol");
+        let ready = carol.ready("join", &room, |_| {}).await;
+        let host = scene.peer.name().host().to_owned();
+        let acl = json!({ "allow": ["*"], "deny": [host] });
+        alice.put_state(&room, "m.room.server_acl", "", acl).await.ok();
+        for verb in ["join", "knock", "leave"] {
+            carol.make(verb, &room).await.refused(403, "M_FORBIDDEN").says("m.room.server_acl");
+        }
+        for endpoint in
+            ["v1/send_join", "v2/send_join", "v1/send_leave", "v2/send_leave", "v1/send_knock"]
+        {
+            let answer = carol.hand_in(endpoint, &room, &ready).await;
+            answer.refused(403, "M_FORBIDDEN").says("m.room.server_acl");
+        }
+        let acl = json!({ "allow": ["*"], "deny": ["*.example"] });
+        alice.put_state(&room, "m.room.server_acl", "", acl).await.ok();
+        carol.join(&room).await;
+    });
+}
+
+#[test]
+fn the_banned_get_in_by_nobody_elses_template() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let room = alice.public_room().await;
+        let (carol, dave) = (scene.guest("carol"), scene.guest("dave"));
+        let ban = json!({ "user_id": carol.id });
+        alice.act(&room, "ban", ban).await.ok();
+        let before = alice.reads(&room).await;
+        let ready = dave.ready("join", &room, |event| {
+            event["sender"] = json!(carol.id);
+            event["state_key"] = json!(carol.id);
+        });
+        let ready = ready.await;
+        let answer = carol.hand_in("v2/send_join", &room, &ready).await;
+        answer.refused(403, "M_FORBIDDEN").says("banned");
+        assert_eq!(membership(&alice, &room, &carol).await.as_deref(), Some("ban"));
+        assert_eq!(alice.reads(&room).await, before);
+        let stored = scene.server.app().rooms.events();
+        let id: ruma::OwnedEventId = ready.id.as_str().try_into().unwrap();
+        assert!(stored.get(&id).await.unwrap().is_none());
+    });
+}
+
+/// A room of this version that the members of `allow` may join.
+async fn restricted(alice: &TestUser, rule: &str, version: &str, allow: &[&str]) -> String {
+    let allow: Vec<_> =
+        allow.iter().map(|room| json!({ "type": "m.room_membership", "room_id": room })).collect();
+    let content = json!({ "join_rule": rule, "allow": allow });
+    let rules = json!([{ "type": "m.room.join_rules", "content": content }]);
+    let options = json!({ "room_version": version, "initial_state": rules });
+    alice.new_room(options).await
+}
+
+#[test]
+fn the_members_of_another_room_are_vouched_for() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let club = alice.public_room().await;
+        for (rule, version) in [
+            ("restricted", "8"),
+            ("restricted", "9"),
+            ("knock_restricted", "10"),
+            ("restricted", "11"),
+            ("knock_restricted", "12"),
+        ] {
+            let room = restricted(&alice, rule, version, &[&club, "!elsewhere:x"]).await;
+            let carol = scene.guest("carol");
+            carol.make("join", &room).await.refused(400, "M_UNABLE_TO_AUTHORISE_JOIN");
+            carol.join(&club).await;
+            let template = carol.make("join", &room).await.ok();
+            let voucher = &template["event"]["content"]["join_authorised_via_users_server"];
+            assert_eq!(*voucher, alice.id, "{version}");
+            // Without the voucher it is no way in.
+            let strip = |event: &mut Value| event["content"] = json!({ "membership": "join" });
+            let ready = carol.ready("join", &room, strip).await;
+            let answer = carol.hand_in("v2/send_join", &room, &ready).await;
+            answer.refused(403, "M_FORBIDDEN").says("join_authorised_via_users_server");
+            let (answer, _) = carol.join(&room).await;
+            let signatures = answer["event"]["signatures"].as_object().unwrap();
+            assert!(signatures.contains_key(scene.server.name()));
+            // Who is in already needs nobody.
+            let template = carol.make("join", &room).await.ok();
+            assert_eq!(template["event"]["content"], json!({ "membership": "join" }));
+        }
+    });
+}
+
+#[test]
+fn a_condition_that_does_not_hold_any_more_lets_nobody_in() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let club = alice.public_room().await;
+        let room = restricted(&alice, "restricted", "11", &[&club]).await;
+        let carol = scene.guest("carol");
+        let answer = carol.make("join", &room).await;
+        answer.refused(403, "M_FORBIDDEN").says("you are not among them");
+        carol.join(&club).await;
+        let ready = carol.ready("join", &room, |_| {}).await;
+        carol.leave(&club).await;
+        let answer = carol.hand_in("v2/send_join", &room, &ready).await;
+        answer.refused(403, "M_FORBIDDEN").says("you are not among them");
+        assert_eq!(membership(&alice, &room, &carol).await, None);
+        // The invited need no condition.
+        let mangled = restricted(&alice, "restricted", "11", &[]).await;
+        let bad = json!({ "join_rule": "restricted", "allow": "mangled" });
+        alice.put_state(&mangled, "m.room.join_rules", "", bad).await.ok();
+        carol.make("join", &mangled).await.refused(403, "M_FORBIDDEN");
+    });
+}
+
+#[test]
+fn who_may_not_invite_cannot_vouch() {
+    Scene::run(async |scene| {
+        let [alice, bob] = scene.server.users(["alice", "bob"]).await;
+        let club = alice.public_room().await;
+        let room = restricted(&alice, "restricted", "11", &[&club]).await;
+        alice.bring(&room, &bob).await;
+        let levels = json!({ "users": { (alice.id.clone()): 100 }, "invite": 50 });
+        alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
+        alice.leave(&room).await.ok();
+        let carol = scene.guest("carol");
+        carol.join(&club).await;
+        carol.make("join", &room).await.refused(400, "M_UNABLE_TO_GRANT_JOIN").says("50");
+        // Naming somebody who may not does not help.
+        let ready = carol.seal(
+            &"11".try_into().unwrap(),
+            {
+                let mut event = carol.make("join", &club).await.ok()["event"].clone();
+                event["room_id"] = json!(room);
+                event["content"]["join_authorised_via_users_server"] = json!(bob.id);
+                event
+            },
+            |_| {},
+        );
+        let answer = carol.hand_in("v2/send_join", &room, &ready).await;
+        assert!([400, 403].contains(&answer.status), "{}", answer.text);
+    });
+}
