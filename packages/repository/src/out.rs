@@ -152,12 +152,12 @@ pub(crate) fn set_row(set: &ServerSet) -> (RecordId, Object) {
 }
 
 impl Database {
-    /// Everything that has not been deleted of what goes out, in order. Sets of servers that nothing goes to any more are
-    /// deleted: call it before anything new is committed.
+    /// Everything that has not been deleted of what goes out, in order.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn outgoing(&self) -> Result<Vec<Out>, StoreError> {
+        // The sets second: a row is never there without its set.
         let mut answer = self.ask("SELECT * FROM out; SELECT * FROM servers", object! {}).await?;
         let rows = answer.take::<Vec<OutRow>>(0)?;
         let mut sets: HashMap<String, Arc<ServerSet>> = HashMap::new();
@@ -165,19 +165,27 @@ impl Database {
             let names = servers(&row.id, &row.names)?;
             sets.insert(name_of(&row.id)?.to_owned(), Arc::new(ServerSet::kept(&row.id, names)?));
         }
-        let used: HashSet<&str> = rows.iter().filter_map(|row| row.servers.as_deref()).collect();
-        let unused: Vec<RecordId> = sets
-            .keys()
-            .filter(|hash| !used.contains(hash.as_str()))
-            .map(|hash| named("servers", hash))
-            .collect();
-        for chunk in unused.chunks(CHUNK) {
-            self.change("DELETE $sets RETURN NONE", object! { sets: chunk.to_vec() }).await?;
-        }
         let mut outgoing =
             rows.into_iter().map(|row| row.read(&sets)).collect::<Result<Vec<Out>, _>>()?;
         outgoing.sort_by_key(|out| out.place);
         Ok(outgoing)
+    }
+
+    /// Deletes the sets of servers that nothing goes to any more. Call it before anything is committed: who commits
+    /// remembers which sets are kept.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn sweep_server_sets(&self, outgoing: &[Out]) -> Result<(), StoreError> {
+        let used: HashSet<&str> =
+            outgoing.iter().filter_map(|out| out.servers.as_deref()).map(ServerSet::hash).collect();
+        let mut answer = self.ask("SELECT VALUE id FROM servers", object! {}).await?;
+        let mut unused = answer.take::<Vec<RecordId>>(0)?;
+        unused.retain(|id| name_of(id).is_ok_and(|hash| !used.contains(hash)));
+        for chunk in unused.chunks(CHUNK) {
+            self.change("DELETE $sets RETURN NONE", object! { sets: chunk.to_vec() }).await?;
+        }
+        Ok(())
     }
 
     /// How far each server has acknowledged what goes to it, as far as that is known.

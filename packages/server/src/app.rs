@@ -86,6 +86,7 @@ impl App {
             random: random.clone(),
         })
         .await?;
+        federation.outbox().start(&rooms, shutdown.clone(), &tasks).await?;
         Ok(Self(Arc::new(Parts {
             federation,
             users,

@@ -7,6 +7,7 @@ mod error;
 pub mod keys;
 mod network;
 mod open;
+mod outbox;
 mod transport;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use self::{
     keys::{Keys, OwnKeys},
     network::{Network, NetworkError},
     open::parse,
+    outbox::Outbox,
     transport::{Transport, TransportError},
 };
 use crate::{clock::Clock, config, random::Random};
@@ -35,6 +37,7 @@ struct Parts {
     client: Client,
     destinations: Destinations,
     keys: Keys,
+    outbox: Outbox,
 }
 
 /// What federation is built on.
@@ -65,13 +68,21 @@ impl Federation {
         let short = config.testing.short_federation_backoff;
         let backoff = if short { Backoff::SHORT } else { Backoff::USUAL };
         let destinations =
-            Destinations::open(database.clone(), backoff, clock.clone(), random).await?;
+            Destinations::open(database.clone(), backoff, clock.clone(), random.clone()).await?;
         let key = Arc::clone(own_keys.signing());
         let client = Client::new(us.clone(), key, transport, destinations.clone(), clock.clone());
+        let outbox = Outbox::new(
+            us.clone(),
+            client.clone(),
+            destinations.clone(),
+            backoff,
+            clock.clone(),
+            &random,
+        );
         let notaries = config.federation.key_notaries.clone();
         let pace = if short { keys::Pace::SHORT } else { keys::Pace::USUAL };
         let keys = Keys::new(us, own_keys, notaries, pace, client.clone(), database, clock);
-        Ok(Self(Arc::new(Parts { client, destinations, keys })))
+        Ok(Self(Arc::new(Parts { client, destinations, keys, outbox })))
     }
 
     /// Asks other servers.
@@ -90,5 +101,11 @@ impl Federation {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    /// What waits for other servers.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.0.outbox
     }
 }

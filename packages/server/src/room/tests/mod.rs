@@ -3,5 +3,5 @@
 mod appends;
 mod forks;
 mod imports;
-mod onward;
+pub(crate) mod onward;
 pub(crate) mod world;

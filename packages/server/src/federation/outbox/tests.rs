@@ -1,0 +1,372 @@
+//! The outbox on the real store, with a network of the tests' own.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use matryx_core::event::SigningKey;
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedServerName, RoomVersionId, ServerName,
+    api::federation::transactions::edu::Edu, serde::Raw, server_name, uint,
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::Outbox;
+use crate::{
+    clock::Clock,
+    federation::{Backoff, Client, Destinations, Transport, TransportError},
+    random::Random,
+    room::tests::world::{World, run},
+};
+
+const ALICE: &str = "@alice:x";
+
+/// A transaction as a server has heard it.
+#[derive(Clone, Debug, PartialEq)]
+struct Heard {
+    server: OwnedServerName,
+    id: String,
+    /// What its messages say; the types of other events.
+    said: Vec<String>,
+    edus: usize,
+    answered: bool,
+}
+
+/// A network that remembers.
+#[derive(Debug, Default)]
+struct Wire {
+    down: Mutex<HashSet<OwnedServerName>>,
+    /// What a server takes for no event, and answers 400.
+    refused: Mutex<Option<String>>,
+    heard: watch::Sender<Vec<Heard>>,
+}
+
+impl Transport for Wire {
+    fn send<'a>(
+        &'a self,
+        to: &'a ServerName,
+        request: http::Request<Bytes>,
+    ) -> BoxFuture<'a, Result<http::Response<Body>, TransportError>> {
+        let body: Value = serde_json::from_slice(request.body()).unwrap();
+        let said = |pdu: &Value| {
+            let text = pdu["content"]["body"].as_str().or(pdu["type"].as_str()).unwrap();
+            text.to_owned()
+        };
+        let heard = Heard {
+            server: to.to_owned(),
+            id: request.uri().path().rsplit('/').next().unwrap().to_owned(),
+            said: body["pdus"].as_array().unwrap().iter().map(said).collect(),
+            edus: body.get("edus").map_or(0, |edus| edus.as_array().unwrap().len()),
+            answered: !self.down.lock().unwrap().contains(to),
+        };
+        let refused = self.refused.lock().unwrap().as_ref().is_some_and(|r| heard.said.contains(r));
+        let answered = heard.answered;
+        self.heard.send_modify(|all| all.push(heard));
+        async move {
+            if !answered {
+                return Err(TransportError::Unreachable("it is down".to_owned()));
+            }
+            let (status, answer) = if refused {
+                (400, json!({"errcode": "M_BAD_JSON", "error": "what is this"}))
+            } else {
+                (200, json!({"pdus": {"$1": {"error": "no"}, "$2": {}}}))
+            };
+            let response = http::Response::builder().status(status);
+            Ok(response.body(Body::from(answer.to_string())).unwrap())
+        }
+        .boxed()
+    }
+}
+
+impl Wire {
+    async fn wait(&self, enough: impl Fn(&[Heard]) -> bool) -> Vec<Heard> {
+        let mut heard = self.heard.subscribe();
+        let all = heard.wait_for(|heard| enough(heard));
+        tokio::time::timeout(Duration::from_secs(30), all).await.unwrap().unwrap().clone()
+    }
+
+    /// Waits until a server has answered for this message.
+    async fn wait_for(&self, server: &ServerName, said: &str) -> Vec<Heard> {
+        self.wait(|heard| {
+            heard.iter().any(|heard| {
+                heard.answered && heard.server == server && heard.said.iter().any(|s| s == said)
+            })
+        })
+        .await
+    }
+
+    fn set_down(&self, server: &ServerName, down: bool) {
+        let mut all = self.down.lock().unwrap();
+        if down {
+            all.insert(server.to_owned())
+        } else {
+            all.remove(server)
+        };
+    }
+}
+
+/// A server with rooms and an outbox at work.
+struct Post {
+    world: World,
+    wire: Arc<Wire>,
+    outbox: Outbox,
+    destinations: Destinations,
+    clock: Clock,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Post {
+    async fn new() -> Self {
+        Self::over(World::new(RoomVersionId::V11).await, Arc::default()).await
+    }
+
+    async fn over(world: World, wire: Arc<Wire>) -> Self {
+        let database = world.rooms.database().clone();
+        let clock = Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000)));
+        let random = Random::seeded(1);
+        let backoff = Backoff::USUAL;
+        let destinations =
+            Destinations::open(database, backoff, clock.clone(), random.clone()).await.unwrap();
+        let key = Arc::new(SigningKey::from_seed("test", [7; 32]).unwrap());
+        let us = server_name!("x").to_owned();
+        let transport: Arc<dyn Transport> = wire.clone();
+        let client = Client::new(us.clone(), key, transport, destinations.clone(), clock.clone());
+        let outbox = Outbox::new(us, client, destinations.clone(), backoff, clock.clone(), &random);
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        outbox.start(&world.rooms, shutdown.clone(), &tasks).await.unwrap();
+        Self { world, wire, outbox, destinations, clock, shutdown, tasks }
+    }
+
+    async fn restart(self) -> Self {
+        let Self { world, wire, outbox, shutdown, tasks, .. } = self;
+        shutdown.cancel();
+        tasks.close();
+        tasks.wait().await;
+        drop(outbox);
+        Self::over(world.restart().await, wire).await
+    }
+
+    async fn room(&self, members: &[&str]) -> OwnedRoomId {
+        let room = self.world.room(ALICE, "public").await;
+        for member in members {
+            self.world.join(&room, member).await;
+        }
+        room
+    }
+
+    async fn say(&self, room: &OwnedRoomId, bodies: impl IntoIterator<Item = String>) {
+        for body in bodies {
+            let content = json!({"body": body});
+            self.world.say(room, ALICE, "m.room.message", None, content).await.unwrap();
+        }
+    }
+
+    /// Lets time pass until enough has been heard.
+    async fn pass(&self, enough: impl Fn(&[Heard]) -> bool) {
+        while !enough(&self.wire.heard.borrow()) {
+            self.clock.advance(Duration::from_secs(10));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The server answers again, and shows itself.
+    async fn bring_up(&self, server: &ServerName) {
+        while self.destinations.may_try(server).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        self.wire.set_down(server, false);
+        self.destinations.succeeded(server).await;
+    }
+
+    /// Waits until nothing is kept of what goes out.
+    async fn settled(&self) {
+        while !self.world.rooms.database().outgoing().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn numbers(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|number| number.to_string()).collect()
+}
+
+/// What a server has acknowledged, in order.
+fn said(heard: &[Heard], server: &ServerName) -> Vec<String> {
+    heard
+        .iter()
+        .filter(|heard| heard.answered && heard.server == server)
+        .flat_map(|heard| heard.said.clone())
+        .collect()
+}
+
+fn typing() -> Raw<Edu> {
+    Raw::new(&json!({"edu_type": "m.typing", "content": {}})).unwrap().cast_unchecked()
+}
+
+#[test]
+fn what_waits_for_a_server_comes_in_order_and_is_repeated_under_the_same_id() {
+    run(async {
+        let far = server_name!("far");
+        let post = Post::new().await;
+        let room = post.room(&["@r:far"]).await;
+        post.wire.set_down(far, true);
+        post.say(&room, numbers(0, 1)).await;
+        let first = post.wire.wait(|heard| !heard.is_empty()).await.remove(0);
+        assert_eq!(first.said, ["0"]);
+        post.say(&room, numbers(1, 120)).await;
+        assert_eq!(post.wire.heard.borrow().len(), 1, "it is left alone");
+        // Tried again when its time has come.
+        post.pass(|heard| heard.len() == 2).await;
+        let again = post.wire.wait(|heard| heard.len() == 2).await.remove(1);
+        assert_eq!((&again.id, &again.said), (&first.id, &first.said));
+        // And at once when it shows itself.
+        post.bring_up(far).await;
+        let heard = post.wire.wait_for(far, "119").await;
+        assert_eq!(said(&heard, far), numbers(0, 120));
+        let sizes: Vec<_> = heard.iter().map(|heard| heard.said.len()).collect();
+        assert_eq!(sizes, [1, 1, 1, 50, 50, 19]);
+        assert_eq!(heard[2].id, first.id);
+        let ids: HashSet<_> = heard.iter().map(|heard| &heard.id).collect();
+        assert_eq!(ids.len(), 4);
+        post.settled().await;
+    });
+}
+
+#[test]
+fn a_restart_goes_on_where_each_server_is() {
+    run(async {
+        let (far, near) = (server_name!("far"), server_name!("near"));
+        let post = Post::new().await;
+        post.wire.set_down(far, true);
+        let room = post.room(&["@r:far", "@s:near"]).await;
+        post.say(&room, numbers(0, 5)).await;
+        post.wire.wait_for(near, "4").await;
+        let before = post.wire.wait(|heard| heard.iter().any(|heard| heard.server == far)).await;
+        let first = before.into_iter().find(|heard| heard.server == far).unwrap();
+        // The join of the second was the first that went out.
+        assert_eq!(first.said, ["m.room.member"]);
+
+        let post = post.restart().await;
+        post.say(&room, numbers(5, 7)).await;
+        post.wire.set_down(far, false);
+        post.pass(|heard| said(heard, far).contains(&"6".to_owned())).await;
+        let heard = post.wire.wait_for(far, "6").await;
+        let all: Vec<String> =
+            std::iter::once("m.room.member".to_owned()).chain(numbers(0, 7)).collect();
+        assert_eq!(said(&heard, far), all);
+        let heard = post.wire.wait_for(near, "6").await;
+        assert_eq!(said(&heard, near), numbers(0, 7), "nothing is repeated that was acknowledged");
+        post.settled().await;
+
+        // And nothing is left to do.
+        let count = heard.len();
+        let post = post.restart().await;
+        post.say(&room, numbers(7, 8)).await;
+        let heard = post.wire.wait_for(far, "7").await;
+        post.wire.wait_for(near, "7").await;
+        assert!(heard.len() <= count + 2);
+    });
+}
+
+#[test]
+fn who_was_away_for_long_gets_the_newest_of_each_room() {
+    run(async {
+        let far = server_name!("far");
+        let post = Post::new().await;
+        let rooms = [post.room(&["@r:far"]).await, post.room(&["@r:far"]).await];
+        post.wire.set_down(far, true);
+        post.say(&rooms[0], ["first".to_owned()]).await;
+        post.wire.wait(|heard| !heard.is_empty()).await;
+        post.say(&rooms[1], ["quiet".to_owned()]).await;
+        post.say(&rooms[0], numbers(0, 600)).await;
+        post.bring_up(far).await;
+        let heard = post.wire.wait_for(far, "599").await;
+        let heard = said(&heard, far);
+        assert!(heard.len() <= 110, "{}", heard.len());
+        assert_eq!(heard[0], "quiet");
+        let last: Vec<_> = heard[1..].to_vec();
+        assert_eq!(last, numbers(600 - last.len(), 600), "in order, to the newest");
+        post.settled().await;
+    });
+}
+
+#[test]
+fn an_edu_goes_with_the_next_transaction() {
+    run(async {
+        let (far, near) = (server_name!("far"), server_name!("near"));
+        let post = Post::new().await;
+        let room = post.room(&["@r:far"]).await;
+        let all = || [far.to_owned(), near.to_owned(), server_name!("x").to_owned()];
+        post.outbox.edu(all(), &typing());
+        let heard = post.wire.wait(|heard| heard.len() == 2).await;
+        assert!(heard.iter().all(|heard| heard.edus == 1 && heard.said.is_empty()));
+        assert!(heard.iter().all(|heard| heard.server != "x"));
+        post.wire.set_down(far, true);
+        post.say(&room, numbers(0, 1)).await;
+        post.wire.wait(|heard| heard.len() == 3).await;
+        for _ in 0..500 {
+            post.outbox.edu([far.to_owned()], &typing());
+        }
+        post.say(&room, numbers(1, 2)).await;
+        post.bring_up(far).await;
+        let heard = post.wire.wait_for(far, "1").await;
+        let last = heard.last().unwrap();
+        assert_eq!((last.edus, last.said.as_slice()), (100, numbers(1, 2).as_slice()));
+        post.settled().await;
+        let ids: HashSet<_> = heard.iter().map(|heard| (&heard.server, &heard.id)).collect();
+        assert_eq!(ids.len(), 4, "the same EDU twice is two transactions");
+    });
+}
+
+#[test]
+fn what_a_server_will_not_take_does_not_hold_the_rest() {
+    run(async {
+        let far = server_name!("far");
+        let post = Post::new().await;
+        let room = post.room(&["@r:far"]).await;
+        *post.wire.refused.lock().unwrap() = Some("1".to_owned());
+        post.wire.set_down(far, true);
+        post.say(&room, numbers(0, 1)).await;
+        post.wire.wait(|heard| !heard.is_empty()).await;
+        post.say(&room, numbers(1, 4)).await;
+        post.bring_up(far).await;
+        post.pass(|heard| heard.last().is_some_and(|last| last.said.ends_with(&numbers(3, 4))))
+            .await;
+        post.pass(|heard| {
+            heard.last().is_some_and(|last| {
+                !last.said.contains(&"1".to_owned()) && last.said.contains(&"3".to_owned())
+            })
+        })
+        .await;
+        post.settled().await;
+    });
+}
+
+#[test]
+fn a_sender_does_not_pay_for_two_hundred_servers() {
+    run(async {
+        let post = Post::new().await;
+        let members: Vec<String> = (0..200).map(|number| format!("@r:s{number}")).collect();
+        let members: Vec<&str> = members.iter().map(String::as_str).collect();
+        let room = post.room(&members).await;
+        post.settled().await;
+        let before = post.world.rooms.tally().read();
+        post.say(&room, numbers(0, 1)).await;
+        let after = post.world.rooms.tally().read();
+        // The event, its line, the room's head, and one row for all servers.
+        assert_eq!(after.rows - before.rows, 4);
+        let there = |heard: &[Heard]| {
+            heard.iter().filter(|heard| heard.said.iter().any(|said| said == "0")).count() == 200
+        };
+        post.wire.wait(there).await;
+        post.settled().await;
+    });
+}
