@@ -12,6 +12,7 @@ mod commands;
 mod crash;
 mod federation_bad_input;
 mod federation_history;
+mod federation_join;
 mod federation_resident;
 mod federation_wire;
 mod filters;

@@ -8,6 +8,7 @@ mod folder;
 mod gate;
 mod guest;
 mod homeserver;
+mod hosted;
 mod http;
 mod kept;
 mod matryx;
@@ -27,6 +28,7 @@ pub use self::{
     folder::empty as empty_folder,
     guest::{Guest, Ready, escaped},
     homeserver::{Homeserver, Software},
+    hosted::{Hosted, MAKE_JOIN, SEND_JOIN, user_of},
     http::Http,
     pair::SharedPair,
     peer::{Peer, Told},

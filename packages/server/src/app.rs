@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     federation::{Federation, Ground, OwnKeys, Transport},
     http::Uia,
+    membership::Entering,
     random::Random,
     room::Rooms,
     user::Users,
@@ -39,6 +40,8 @@ pub struct Parts {
     pub rooms: Rooms,
     /// Other servers.
     pub federation: Federation,
+    /// The joins through other servers that are under way.
+    pub entering: Entering,
     /// Accounts.
     pub users: Users,
     /// What has been shown so far of what an endpoint asks for besides a token.
@@ -89,6 +92,7 @@ impl App {
         federation.outbox().start(&rooms, shutdown.clone(), &tasks).await?;
         Ok(Self(Arc::new(Parts {
             federation,
+            entering: Entering::default(),
             users,
             uia: Uia::new(random.clone()),
             random,

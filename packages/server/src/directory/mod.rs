@@ -1,6 +1,9 @@
-//! Room aliases of this server.
+//! Room aliases, of this server and of others.
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
 
+use std::time::Duration;
+
+use http::StatusCode;
 use matryx_core::{
     membership::Membership,
     refusal::{Refusal, RefusalKind},
@@ -8,24 +11,78 @@ use matryx_core::{
 };
 use matryx_repository::Alias;
 use ruma::{
-    OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, ServerName, UserId,
-    events::TimelineEventType,
+    OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, ServerName,
+    UserId, api::federation::query::get_room_information, events::TimelineEventType,
+};
+use serde_json::json;
+
+use crate::{
+    app::App,
+    federation::PeerError,
+    room::{Elsewhere, SendError},
 };
 
-use crate::{app::App, room::SendError};
+/// How long another server may take to say where an alias leads.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where an alias leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The room.
+    pub room: OwnedRoomId,
+    /// Servers that are said to be in it, the likeliest first.
+    pub servers: Vec<OwnedServerName>,
+}
 
 /// The room that an id or an alias means. An id is believed: whether there is such a room shows where it is used.
 ///
 /// # Errors
-/// When the alias leads nowhere that this server knows, or the database fails.
-pub async fn resolve(app: &App, name: &RoomOrAliasId) -> Result<OwnedRoomId, SendError> {
+/// When the alias leads nowhere, its server does not say where, or the database fails.
+pub async fn resolve(app: &App, name: &RoomOrAliasId) -> Result<Place, SendError> {
     match <&RoomId>::try_from(name) {
-        Ok(room) => Ok(room.to_owned()),
-        Err(alias) => Ok(find(app, alias).await?.room),
+        Ok(room) => Ok(Place { room: room.to_owned(), servers: Vec::new() }),
+        Err(alias) => look_up(app, alias).await,
     }
 }
 
-/// An alias.
+/// Where an alias leads, be it ours or another server's.
+///
+/// # Errors
+/// When it leads nowhere, its server does not say where, or the database fails.
+pub async fn look_up(app: &App, alias: &RoomAliasId) -> Result<Place, SendError> {
+    let server = alias.server_name();
+    if server == app.server_name {
+        let room = find(app, alias).await?.room;
+        let mut servers = vec![app.server_name.clone()];
+        if let Some(held) = app.rooms.room(&room).await? {
+            let look = held.look();
+            servers.extend(look.servers.keys().filter(|name| **name != app.server_name).cloned());
+        }
+        return Ok(Place { room, servers });
+    }
+    let request = get_room_information::v1::Request::new(alias.to_owned());
+    let answer = app.federation.client().ask(server, request, PATIENCE).await;
+    let answer = answer.map_err(|error| unknown(alias, &error))?;
+    let mut servers = answer.servers;
+    // Who knows the alias most likely is in the room.
+    if !servers.iter().any(|name| name == server) {
+        servers.insert(0, server.to_owned());
+    }
+    Ok(Place { room: answer.room_id, servers })
+}
+
+/// What another server's refusal means for who asks after its alias.
+fn unknown(alias: &RoomAliasId, error: &PeerError) -> SendError {
+    if error.status() == Some(StatusCode::NOT_FOUND) {
+        let sentence = format!("{} knows no alias {alias}.", alias.server_name());
+        return Refusal::new(RefusalKind::NotFound, sentence).into();
+    }
+    let sentence = format!("Where {alias} leads could not be asked: {error}.");
+    let body = json!({ "errcode": "M_UNKNOWN", "error": sentence });
+    SendError::Elsewhere(Box::new(Elsewhere { status: StatusCode::BAD_GATEWAY, body }))
+}
+
+/// An alias of this server.
 ///
 /// # Errors
 /// When there is none, or the database fails.
@@ -36,9 +93,7 @@ pub async fn find(app: &App, alias: &RoomAliasId) -> Result<Alias, SendError> {
     let sentence = if alias.server_name() == app.server_name {
         format!("There is no alias {alias}.")
     } else {
-        format!(
-            "This server does not ask other servers yet: where {alias} leads is not known here."
-        )
+        format!("{alias} is an alias of another server.")
     };
     Err(Refusal::new(RefusalKind::NotFound, sentence).into())
 }

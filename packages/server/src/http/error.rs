@@ -12,7 +12,10 @@ use ruma::api::{
 };
 
 use super::Reply;
-use crate::{room::SendError, user::UserError};
+use crate::{
+    room::{Elsewhere, SendError},
+    user::UserError,
+};
 
 /// Why a request failed, as the client is told.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +179,10 @@ impl From<SendError> for ApiError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Refused(refusal) => refusal.into(),
+            SendError::Elsewhere(elsewhere) => {
+                let Elsewhere { status, body } = *elsewhere;
+                Self { status, body: ErrorBody::Json(body), cause: None }
+            }
             SendError::UnknownRoom => Self::not_found("This server does not know the room."),
             SendError::Closed => Self::shutting_down(),
             error @ (SendError::Store(_) | SendError::Panicked) => Self::internal(error),

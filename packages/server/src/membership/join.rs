@@ -7,27 +7,92 @@ use matryx_core::{
     refusal::{Refusal, RefusalKind},
     room::Power,
 };
-use ruma::{CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use matryx_repository::Source;
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::change::{Facts, Verb, change, powers};
+use super::{
+    change::{Facts, Verb, change, powers},
+    content,
+    entering::{self, Wish},
+};
 use crate::{
     app::App,
     room::{Desk, SendError},
 };
 
-/// Joins a room. `content` has what else the member event is to say.
+/// Joins a room: here if we are in it and may let the user in, else through another server. `content` has what else the
+/// member event is to say, `via` servers that are said to be in the room.
 ///
 /// # Errors
-/// The rule that forbids it, or why the server could not.
+/// The rule that forbids it, or why the server could not, or what other servers said.
 pub async fn join(
     app: &App,
     room: &RoomId,
     user: &UserId,
     content: CanonicalJsonObject,
+    via: Vec<OwnedServerName>,
 ) -> Result<OwnedEventId, SendError> {
-    change(app, room, Verb::Plain(Action::Join), user, user, content).await
+    let content = content::cleaned(content)?;
+    match locally(app, room, user, &content).await? {
+        Locally::Joined(event) => Ok(event),
+        Locally::Elsewhere(_) => {
+            let wish = Wish { room: room.to_owned(), user: user.to_owned(), content, via };
+            entering::enter(app, wish).await
+        }
+    }
+}
+
+/// What comes of a join where no other server is asked.
+pub(super) enum Locally {
+    /// This event says it, which may have stood before.
+    Joined(OwnedEventId),
+    /// Others may let the user in. If we know the room, why we may not.
+    Elsewhere(Option<Refusal>),
+}
+
+/// Joins a room, if this server decides there.
+///
+/// # Errors
+/// The rule that forbids it, or why the server could not.
+pub(super) async fn locally(
+    app: &App,
+    room: &RoomId,
+    user: &UserId,
+    content: &CanonicalJsonObject,
+) -> Result<Locally, SendError> {
+    let held = app.rooms.room(room).await?;
+    let Some(look) = held.map(|room| room.look()).filter(|l| l.is_resident(&app.server_name))
+    else {
+        return Ok(Locally::Elsewhere(None));
+    };
+    let refusal =
+        match change(app, room, Verb::Plain(Action::Join), user, user, content.clone()).await {
+            Ok(event) => return Ok(Locally::Joined(event)),
+            Err(SendError::Refused(refusal)) => refusal,
+            Err(error) => return Err(error),
+        };
+    // Another server may have a user who vouches, or know of an invite that has not come here yet.
+    let invited = async || {
+        let standing = app.rooms.stream().standing(user).await?;
+        let mine = standing.rooms.get(room);
+        Ok::<_, SendError>(mine.is_some_and(|mine| {
+            mine.membership == Membership::Invited && mine.source != Source::Room
+        }))
+    };
+    let alone = look.servers.keys().all(|server| *server == app.server_name);
+    let elsewhere = match refusal.kind {
+        RefusalKind::UnableToGrantJoin => true,
+        RefusalKind::Forbidden => invited().await?,
+        _ => false,
+    };
+    if elsewhere && !alone {
+        return Ok(Locally::Elsewhere(Some(refusal)));
+    }
+    Err(refusal.into())
 }
 
 /// Who vouches for a join by one of the rule's conditions: a user of ours who is in the room and may invite.

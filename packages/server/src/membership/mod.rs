@@ -3,11 +3,11 @@
 //! Every verb has the same stem ([`change`]): facts from elsewhere are loaded, then the table of `matryx-core` decides inside
 //! the room's lane, by how the room looks there and then. All of them succeed only when the event is durable and visible.
 //!
-//! Users and rooms of other servers are reached by federation, which is not built: such a room is not known here, and
-//! only users of this server can be invited.
+//! Rooms that nobody of this server is in are joined [through a server that is](entering).
 
 mod change;
 mod content;
+mod entering;
 mod invite;
 mod join;
 mod knock;
@@ -15,11 +15,13 @@ mod leave;
 mod moderation;
 mod profile;
 mod resident;
+mod template;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     change::put,
+    entering::Entering,
     invite::invite,
     join::join,
     knock::knock,

@@ -98,7 +98,7 @@ fn a_new_name_is_shown_in_every_room_that_lets_it() {
         let left = room(&app, json!({"join_rule": "public"})).await;
         let why = object(json!({"reason": "why not", "org.example": 1}));
         for room in [&club, &restricted, &closed, &left] {
-            join(&app, room, bob(), why.clone()).await.unwrap();
+            join(&app, room, bob(), why.clone(), Vec::new()).await.unwrap();
         }
         leave(&app, &left, bob(), NOTHING).await.unwrap();
         let named = content(&app, &restricted, bob()).await;
@@ -131,7 +131,7 @@ fn a_new_name_is_shown_in_every_room_that_lets_it() {
 fn what_is_put_as_state_is_the_verb_that_it_means_there() {
     with_app(async |app| {
         let room = room(&app, json!({"join_rule": "public"})).await;
-        join(&app, &room, bob(), NOTHING).await.unwrap();
+        join(&app, &room, bob(), NOTHING, Vec::new()).await.unwrap();
         let leave_of_bob = async |reason: &str| {
             let content = object(json!({"membership": "leave", "reason": reason}));
             put(&app, &room, alice(), bob(), Membership::Left, content).await
@@ -147,7 +147,7 @@ fn what_is_put_as_state_is_the_verb_that_it_means_there() {
             RefusalKind::Forbidden
         );
         leave_of_bob("come").await.unwrap();
-        join(&app, &room, bob(), NOTHING).await.unwrap();
+        join(&app, &room, bob(), NOTHING, Vec::new()).await.unwrap();
         // The same content by the same sender is the same event, whoever let them in.
         let content = object(json!({"membership": "join", "displayname": "B"}));
         let again = async || {
@@ -163,10 +163,12 @@ fn who_comes_back_has_nothing_to_forget() {
         let room = room(&app, json!({"join_rule": "public"})).await;
         assert_eq!(refused(forget(&app, &room, bob()).await).kind, RefusalKind::NotFound);
         for _ in 0..20 {
-            join(&app, &room, bob(), NOTHING).await.unwrap();
+            join(&app, &room, bob(), NOTHING, Vec::new()).await.unwrap();
             leave(&app, &room, bob(), NOTHING).await.unwrap();
-            let (forgotten, joined) =
-                tokio::join!(forget(&app, &room, bob()), join(&app, &room, bob(), NOTHING));
+            let (forgotten, joined) = tokio::join!(
+                forget(&app, &room, bob()),
+                join(&app, &room, bob(), NOTHING, Vec::new())
+            );
             joined.unwrap();
             if let Err(error) = forgotten {
                 assert_eq!(refused(Err::<(), _>(error)).kind, RefusalKind::Unknown);

@@ -75,6 +75,9 @@ pub enum SendError {
     /// A rule forbids it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Another server had a part in it, and did not play it.
+    #[error(transparent)]
+    Elsewhere(Box<Elsewhere>),
     /// The room is not held here.
     #[error("the room is not known to this server")]
     UnknownRoom,
@@ -87,6 +90,16 @@ pub enum SendError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Closed,
+}
+
+/// What another server's part came to, as our own client is told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{status}: {body}")]
+pub struct Elsewhere {
+    /// The HTTP status.
+    pub status: http::StatusCode,
+    /// The body: `errcode`, `error`, and what else belongs to the code.
+    pub body: serde_json::Value,
 }
 
 impl From<StoreError> for SendError {

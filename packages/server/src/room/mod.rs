@@ -44,7 +44,7 @@ pub use create::{InitialState, NewRoom, Preset, create};
 pub use events::Events;
 pub use held::Room;
 pub use import::{Import, ImportError};
-pub use intent::{Changes, Decide, Desk, Done, Intent, Proposal, Said, SendError};
+pub use intent::{Changes, Decide, Desk, Done, Elsewhere, Intent, Proposal, Said, SendError};
 pub use look::{Law, Look, TipState};
 pub use peer_reading::PeerReading;
 pub use reading::{Reading, members};

@@ -1,19 +1,13 @@
 //! Room aliases.
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
 
-use std::collections::BTreeSet;
-
 use http::StatusCode;
-use matryx_core::membership::Membership;
-use ruma::{
-    OwnedServerName,
-    api::{
-        client::{
-            alias::{create_alias, delete_alias, get_alias},
-            room::aliases,
-        },
-        error::ErrorKind,
+use ruma::api::{
+    client::{
+        alias::{create_alias, delete_alias, get_alias},
+        room::aliases,
     },
+    error::ErrorKind,
 };
 
 use crate::{
@@ -29,13 +23,8 @@ pub(in crate::api::client) async fn get(
     app: App,
     matrix: Matrix<get_alias::v3::Request>,
 ) -> Result<get_alias::v3::Response, ApiError> {
-    let alias = directory::find(&app, &matrix.request.room_alias).await?;
-    let mut servers: BTreeSet<OwnedServerName> = [app.server_name.clone()].into();
-    if let Some(room) = app.rooms.room(&alias.room).await? {
-        let look = room.look();
-        servers.extend(look.users(Membership::Joined).map(|user| user.server_name().to_owned()));
-    }
-    Ok(get_alias::v3::Response::new(alias.room, servers.into_iter().collect()))
+    let place = directory::look_up(&app, &matrix.request.room_alias).await?;
+    Ok(get_alias::v3::Response::new(place.room, place.servers))
 }
 
 /// `PUT /_matrix/client/v3/directory/room/{roomAlias}`

@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use ruma::{
-    OwnedRoomId, OwnedUserId,
+    OwnedRoomId, OwnedServerName, OwnedUserId,
     api::{
         IncomingRequest,
         auth_scheme::AccessToken,
@@ -84,9 +84,11 @@ pub(in crate::api::client) async fn join(
     app: App,
     matrix: Matrix<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<join_room_by_id_or_alias::v3::Response, ApiError> {
-    let room = directory::resolve(&app, &matrix.request.room_id_or_alias).await?;
-    enter(&app, &room, &matrix.identity.user_id, &matrix.body).await?;
-    Ok(join_room_by_id_or_alias::v3::Response::new(room))
+    let place = directory::resolve(&app, &matrix.request.room_id_or_alias).await?;
+    let mut via = matrix.request.via;
+    via.extend(place.servers);
+    enter(&app, &place.room, &matrix.identity.user_id, &matrix.body, via).await?;
+    Ok(join_room_by_id_or_alias::v3::Response::new(place.room))
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`
@@ -97,7 +99,7 @@ pub(in crate::api::client) async fn join_by_id(
     matrix: Matrix<join_room_by_id::v3::Request>,
 ) -> Result<join_room_by_id::v3::Response, ApiError> {
     let room = matrix.request.room_id;
-    enter(&app, &room, &matrix.identity.user_id, &matrix.body).await?;
+    enter(&app, &room, &matrix.identity.user_id, &matrix.body, Vec::new()).await?;
     Ok(join_room_by_id::v3::Response::new(room))
 }
 
@@ -107,10 +109,11 @@ async fn enter(
     room: &ruma::RoomId,
     user: &ruma::UserId,
     body: &[u8],
+    via: Vec<OwnedServerName>,
 ) -> Result<(), ApiError> {
     let mut content = content(body)?;
     content.remove("third_party_signed");
-    membership::join(app, room, user, content).await?;
+    membership::join(app, room, user, content, via).await?;
     Ok(())
 }
 
@@ -122,7 +125,7 @@ pub(in crate::api::client) async fn knock(
     matrix: Matrix<knock_room::v3::Request>,
 ) -> Result<knock_room::v3::Response, ApiError> {
     let request = matrix.request;
-    let room = directory::resolve(&app, &request.room_id_or_alias).await?;
+    let room = directory::resolve(&app, &request.room_id_or_alias).await?.room;
     membership::knock(&app, &room, &matrix.identity.user_id, because(request.reason)).await?;
     Ok(knock_room::v3::Response::new(room))
 }
