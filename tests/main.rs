@@ -13,6 +13,7 @@ mod crash;
 mod federation_bad_input;
 mod federation_history;
 mod federation_join;
+mod federation_outbox;
 mod federation_resident;
 mod federation_wire;
 mod filters;

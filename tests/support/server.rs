@@ -178,4 +178,9 @@ impl Down {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+
+    /// The folder, for somebody else to go on with.
+    pub fn into_folder(self) -> TempDir {
+        self.folder
+    }
 }
