@@ -161,6 +161,10 @@ fn only_the_banned_can_be_unbanned() {
         assert_eq!(alice.membership(&room, &bob).await, "join");
         bob.leave(&room).await.ok();
         alice.unban(&room, &bob).await.refused(403, "M_BAD_STATE");
+        // Nor can they be twice.
+        alice.ban(&room, &bob).await.ok();
+        alice.unban(&room, &bob).await.ok();
+        alice.unban(&room, &bob).await.refused(403, "M_BAD_STATE").says("no ban");
     });
 }
 

@@ -108,6 +108,34 @@ fn who_is_not_there_cannot_be_kicked() {
 }
 
 #[test]
+fn a_kick_that_is_repeated_is_the_same_kick() {
+    SERVER.run(async |server| {
+        let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
+        let room = alice
+            .new_room(json!({
+                "preset": "public_chat",
+                "power_level_content_override": { "users": { &carol.id: 90 } },
+            }))
+            .await;
+        carol.join(&room).await.ok();
+        bob.join(&room).await.ok();
+        let kick = json!({ "user_id": bob.id, "reason": "go" });
+        alice.act(&room, "kick", kick.clone()).await.ok();
+        let newest = async || {
+            let newest = [("dir", "b"), ("limit", "1")];
+            let page = alice.query(&["rooms", &room, "messages"], &newest).await.ok();
+            page["chunk"][0]["event_id"].clone()
+        };
+        let kicked = newest().await;
+        alice.act(&room, "kick", kick.clone()).await.ok();
+        assert_eq!(newest().await, kicked);
+        // With another reason, or by somebody else, it is another one, of somebody who is not there.
+        alice.kick(&room, &bob).await.forbidden();
+        carol.act(&room, "kick", kick).await.forbidden();
+    });
+}
+
+#[test]
 fn kicking_oneself_is_not_leaving() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;

@@ -162,7 +162,7 @@ impl Model {
                 now => self.written(who, whom, now == Invited),
             },
             // What one has done already is done.
-            Verb::Kick(whom) | Verb::Unban(whom) if self.is_left_by(who, whom) => Outcome::Same,
+            Verb::Kick(whom) if self.is_left_by(who, whom) => Outcome::Same,
             Verb::Kick(whom) => match self.standing(whom) {
                 Never | Left | Banned => FORBIDDEN,
                 _ if who == whom || !self.rules_over(who, whom) => FORBIDDEN,

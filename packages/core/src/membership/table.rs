@@ -24,7 +24,8 @@ pub fn decide(transition: &Transition<'_>) -> Decision {
     if !t.action.is_own() && t.actor != Joined {
         return no(say::outsider(t));
     }
-    if t.same && t.from == t.action.result() {
+    // To unban says that there is a ban; where there is none any more, it is no repeat but a mistake.
+    if t.same && t.from == t.action.result() && t.action != Action::Unban {
         return Unchanged;
     }
     match t.action {
