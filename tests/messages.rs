@@ -215,6 +215,20 @@ fn bad_input_is_told_apart() {
         }
         let query = [("dir", "b"), ("from", "no token")];
         alice.query(&messages, &query).await.refused_with_status(400);
+        // Tokens of things that have not happened: the server has been restored from a backup.
+        let sync = alice.sync(Sync::initial()).await.next_batch;
+        let line = alice.query(&messages, &[("dir", "b"), ("limit", "1")]).await.ok_str("start");
+        for token in [sync, line] {
+            alice.query(&messages, &[("dir", "b"), ("from", &token)]).await.ok();
+            let future = format!("{token}0000000");
+            for key in ["from", "to"] {
+                let query = [("dir", "b"), (key, &*future)];
+                let answer = alice.query(&messages, &query).await;
+                answer.refused(400, "M_INVALID_PARAM").says("not happened yet");
+            }
+            let answer = alice.members(&room, &[("at", &future)]).await;
+            answer.refused(400, "M_INVALID_PARAM");
+        }
         assert_eq!(alice.reads(&room).await, Vec::<String>::new());
     });
 }

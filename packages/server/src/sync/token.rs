@@ -51,12 +51,19 @@ impl FromStr for LineToken {
 /// The line behind which a token of either kind stands in a room.
 ///
 /// # Errors
-/// 400 for what is no token; or the database fails.
+/// 400 for what is no token, or one from the future: from before a backup was restored; or the database fails.
 pub async fn line_at(rooms: &Rooms, room: &Room, token: &str) -> Result<i64, SendError> {
+    let future = || {
+        let sentence = format!("The token \"{token}\" is of something that has not happened yet.");
+        Err(Refusal::new(RefusalKind::InvalidParam, sentence).into())
+    };
     if let Ok(LineToken(n)) = token.parse() {
-        return Ok(n);
+        return if n <= room.look().n { Ok(n) } else { future() };
     }
     let StreamToken(pos) = token.parse()?;
+    if pos > rooms.stream().published() {
+        return future();
+    }
     Ok(line_up_to(rooms, room, pos).await?)
 }
 
