@@ -1,8 +1,8 @@
 //! `[federation]`
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use ruma::OwnedServerName;
+use ruma::{OwnedServerName, ServerName};
 
 use super::section::section;
 
@@ -21,5 +21,24 @@ section! {
         /// Where to find servers, instead of looking them up: { "example.org" = "127.0.0.1:8448" }. Their certificates
         /// must be for their names all the same.
         resolve: BTreeMap<String, String> = BTreeMap::new();
+    }
+}
+
+impl Federation {
+    pub(super) fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (server, address) in &self.resolve {
+            if ServerName::parse(server).is_err() {
+                problems.push(format!(
+                    "federation.resolve has the key \"{server}\": it must be a server's name such as \"example.org\""
+                ));
+            }
+            if address.parse::<SocketAddr>().map_or(0, |address| address.port()) == 0 {
+                problems.push(format!(
+                    "federation.resolve has \"{address}\" for \"{server}\": it must be an address and a port such as \"127.0.0.1:8448\""
+                ));
+            }
+        }
+        problems
     }
 }

@@ -1,6 +1,6 @@
 //! `[listener]`
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use super::section::section;
 
@@ -48,9 +48,9 @@ impl Listener {
 
     fn validate(&self, name: &str) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.bind.trim().is_empty() || self.bind.contains('/') {
+        if !is_host(&self.bind) {
             problems.push(format!(
-                "listener.{name}.bind is \"{}\": it must be a host name or an address such as 127.0.0.1",
+                "listener.{name}.bind is \"{}\": it must be a host name or an address such as 127.0.0.1 or ::, without a port",
                 self.bind
             ));
         }
@@ -61,4 +61,23 @@ impl Listener {
         }
         problems
     }
+}
+
+/// Whether this could be a host: an address, or a name whose last part is no number.
+fn is_host(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let name = || {
+        let last = host.rsplit('.').next().unwrap_or(host);
+        host.len() <= 253
+            && host.split('.').all(label)
+            && !last.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    host.parse::<IpAddr>().is_ok() || name()
 }

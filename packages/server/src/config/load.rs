@@ -108,7 +108,12 @@ fn sentence(error: &figment::Error, given: &Figment) -> String {
                 _ if path == *name || path.is_empty() => name.clone(),
                 _ => format!("{path}.{name}"),
             };
-            format!("there is no key \"{found}\"; did you mean \"{}\"?", nearest(&found))
+            match nearest(&found) {
+                Some(known) => format!("there is no key \"{found}\"; did you mean \"{known}\"?"),
+                None => {
+                    format!("there is no key \"{found}\"; `matryx config` shows all that there are")
+                }
+            }
         }
         kind if path.is_empty() => kind.to_string(),
         kind => match given.find_value(&path) {
@@ -145,34 +150,40 @@ fn shown(value: &Value) -> String {
     toml::Value::try_from(value).map_or_else(|_| "there".to_owned(), |value| value.to_string())
 }
 
-/// The known key that looks most like this one, preferably in the same section.
-fn nearest(found: &str) -> String {
+/// The known key that looks most like this one, preferably in the same section; nothing if none looks like it.
+fn nearest(found: &str) -> Option<String> {
     let split = |path: &str| match path.rsplit_once('.') {
         Some((section, name)) => (section.to_owned(), name.to_owned()),
         None => (String::new(), path.to_owned()),
     };
     let (section, name) = split(found);
-    let distance = |known: &String| {
+    let distance = |known: &str| {
         let (known_section, known_name) = split(known);
-        2 * edits(&name, &known_name) + usize::from(section != known_section)
+        (edits(&name, &known_name), section != known_section)
     };
-    example::names().into_iter().min_by_key(distance).unwrap_or_default()
+    let nearest = example::names().into_iter().min_by_key(|known| distance(known))?;
+    // A slip or two; of a third of the letters at most, or it is another word.
+    (3 * distance(&nearest).0 <= name.chars().count()).then_some(nearest)
 }
 
-/// How many letters must be put in, taken out or changed to get from one word to the other.
+/// How many letters must be put in, taken out, changed or exchanged with the next to get from one word to the other.
 fn edits(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    // One row a letter of `from`: how many edits lead from so much of it to so much of `to`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
+    for (i, a) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, b) in to.iter().enumerate() {
-            let changed = corner + usize::from(a != *b);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
+            let changed = rows[i][j] + usize::from(a != b);
+            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == to[j - 1] && *b == from[i - 1] {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[to.len()]
+    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
@@ -230,6 +241,11 @@ mod tests {
             let wanted = format!("there is no key \"{found}\"; did you mean \"{known}\"?");
             assert!(error.contains(&wanted), "{error}");
         }
+        for toml in ["frobnicate = 1", "[registration]\nx = 1", "[mail]\nhost = \"a\""] {
+            let error = load(toml, &[]).unwrap_err();
+            let helps = error.contains("there is no key") && error.contains("`matryx config`");
+            assert!(helps && !error.contains("did you mean"), "{error}");
+        }
         let error = load("", &[("MATRYX_LOG__LEVLE", "info")]).unwrap_err();
         assert!(error.contains("\"log.levle\"; did you mean \"log.level\"?"), "{error}");
     }
@@ -254,11 +270,43 @@ mod tests {
             ("[database]\nurl = \"postgres://\"", ["database.url", "surrealkv://PATH"]),
             ("public_base_url = \"example.org\"", ["public_base_url", "https://"]),
             ("[listener.client]\ntls = true", ["listener.client.tls", "tls_cert"]),
+            ("[listener.client]\nbind = \"\"", ["listener.client.bind is \"\"", "127.0.0.1"]),
+            (
+                "[listener.client]\nbind = \"127.0.0.1:80\"",
+                ["is \"127.0.0.1:80\"", "without a port"],
+            ),
+            ("[listener.federation]\nbind = \"1.2.3\"", ["listener.federation.bind", "an address"]),
+            ("[listener.client]\nbind = \"my host\"", ["is \"my host\"", "a host name"]),
+            (
+                "[federation]\nresolve = { \"hs2\" = \"somewhere\" }",
+                ["federation.resolve has \"somewhere\" for \"hs2\"", "127.0.0.1:8448"],
+            ),
+            (
+                "[federation]\nresolve = { \"hs2\" = \"127.0.0.1\" }",
+                ["federation.resolve has \"127.0.0.1\"", "a port"],
+            ),
+            (
+                "[federation]\nresolve = { \"h s\" = \"127.0.0.1:1\" }",
+                ["federation.resolve has the key \"h s\"", "a server's name"],
+            ),
+            (
+                "[server_notices]\nlocalpart = \"@notices:a\"",
+                ["server_notices.localpart is \"@notices:a\"", "before the colon"],
+            ),
+            ("[server_notices]\nlocalpart = \"\"", ["server_notices.localpart is", "a to z"]),
         ] {
             let error = load(toml, &[]).unwrap_err();
             for part in parts {
                 assert!(error.contains(part), "{part} in: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_and_addresses() {
+        for bind in ["0.0.0.0", "::", "::1", "localhost", "example.org", "host_1", "10.example"] {
+            let toml = format!("[listener.client]\nbind = \"{bind}\"");
+            assert_eq!(load(&toml, &[]).unwrap().config.listener.client.bind, bind);
         }
     }
 

@@ -122,6 +122,8 @@ impl Config {
         problems.extend(self.listener.validate());
         problems.extend(self.database.validate());
         problems.extend(self.log.validate());
+        problems.extend(self.federation.validate());
+        problems.extend(self.server_notices.validate(&self.server_name));
         problems
     }
 }
