@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use ruma::api::{IncomingRequest, Metadata, OutgoingResponse, error::DeserializationError};
 use serde_json::{Map, Value};
 
+use super::own::given;
+
 /// A request type of ruma's whose body is put right before it is parsed; `M` knows how.
 #[derive(Debug)]
 pub struct Mended<R, M> {
@@ -42,7 +44,7 @@ impl<R: IncomingRequest, M: Mend> IncomingRequest for Mended<R, M> {
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
         let (parts, body) = request.into_parts();
-        let mut body: Map<String, Value> = serde_json::from_slice(body)?;
+        let mut body = given(body)?;
         M::mend(&mut body)?;
         let body = serde_json::to_vec(&body)?;
         let request = http::Request::from_parts(parts, body.as_slice());

@@ -9,6 +9,7 @@ use serde::de::{
     DeserializeOwned,
     value::{Error, SeqDeserializer},
 };
+use serde_json::{Map, Value};
 
 /// A request with the paths and the answer of `R`, the path's variables as `P`, and the body as `B`.
 pub struct Own<R, P, B> {
@@ -41,7 +42,14 @@ impl<R: IncomingRequest, P: DeserializeOwned, B: DeserializeOwned> IncomingReque
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
         let path = P::deserialize(SeqDeserializer::<_, Error>::new(path.iter().copied()))?;
-        let body = serde_json::from_slice(request.body())?;
+        let body = B::deserialize(Value::Object(given(request.body())?))?;
         Ok(Self { path, body, known: PhantomData })
     }
+}
+
+/// What a body gives. A key that is null is as good as none: that is how many clients leave one out.
+pub(super) fn given(body: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    let mut body: Map<String, Value> = serde_json::from_slice(body)?;
+    body.retain(|_, value| !value.is_null());
+    Ok(body)
 }
