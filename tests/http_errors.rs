@@ -2,6 +2,10 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::support::{Answer, SharedServer, TestServer, v3};
 
@@ -102,7 +106,16 @@ fn bodies_that_do_not_fit_are_told_apart() {
         for body in [&b"[]"[..], b"5", b"null", b"\"text\"", b"{\"name\":5}"] {
             send(body).await.refused(400, "M_BAD_JSON");
         }
-        send(b"{\"room_version\":null}").await.ok();
+        send(b"{\"name\":5}").await.refused(400, "M_BAD_JSON").says("must have a string.");
+        // What is null is as good as not there.
+        send(b"{\"room_version\":null,\"visibility\":null,\"invite\":null,\"is_direct\":null}")
+            .await
+            .ok();
+        let room = alice.private_room().await;
+        alice
+            .act(&room, "invite", json!({ "user_id": null }))
+            .await
+            .refused(400, "M_MISSING_PARAM");
     });
 }
 
@@ -114,6 +127,25 @@ fn a_huge_body_is_too_large() {
         alice.create_room(huge).await.refused(413, "M_TOO_LARGE");
         // The connection and the server are as good as before.
         alice.joined_rooms().await;
+    });
+}
+
+#[test]
+fn a_body_that_will_be_too_large_is_not_waited_for() {
+    SERVER.run(async |server| {
+        let address = server.http().url(&[]);
+        let address = (address.host_str().unwrap(), address.port().unwrap());
+        for more in ["", "expect: 100-continue\r\n"] {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "POST /_matrix/client/v3/createRoom HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{more}\r\n",
+                10_u64.pow(12),
+            );
+            connection.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = vec![0; "HTTP/1.1 413".len()];
+            connection.read_exact(&mut answer).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413");
+        }
     });
 }
 

@@ -14,7 +14,7 @@ use crate::{
     config::{self, Config, Secret},
     federation::{Network, NetworkError, OwnKeys, keys::OwnKeysError},
     files,
-    http::layers,
+    http::{layers, serve},
     listener::Door,
     random::Random,
 };
@@ -136,12 +136,7 @@ async fn federation_door(config: &config::Listener) -> Result<Option<Door>, List
 fn serve(app: &App, door: Door, routes: Router<App>) -> Listening {
     let (address, scheme) = (door.address(), door.scheme());
     let routes = layers::surround(routes).with_state(app.clone());
-    let stopping = app.shutdown.clone().cancelled_owned();
-    let serving = tokio::spawn(async move {
-        if let Err(error) = axum::serve(door, routes).with_graceful_shutdown(stopping).await {
-            tracing::error!(%error, "listener.failed");
-        }
-    });
+    let serving = tokio::spawn(serve::serve(door, routes, app.shutdown.clone(), serve::HEAD));
     Listening { address, scheme, serving }
 }
 

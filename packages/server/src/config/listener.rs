@@ -79,5 +79,5 @@ fn is_host(host: &str) -> bool {
             && host.split('.').all(label)
             && !last.bytes().all(|byte| byte.is_ascii_digit())
     };
-    host.parse::<IpAddr>().is_ok() || name()
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() || name()
 }

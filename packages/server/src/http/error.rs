@@ -200,7 +200,7 @@ impl IntoResponse for ApiError {
             return (self.status, json, body.to_string()).into_response();
         }
         let mut response = Reply(RumaError::new(self.status, self.body)).into_response();
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+        if [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT].contains(&self.status) {
             // The rest of the body is not read, so nothing else can come over this connection: a client that does not
             // know that loses its next request.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -12,6 +12,7 @@ mod own;
 mod plain;
 mod reply;
 mod request;
+pub mod serve;
 #[cfg(test)]
 pub(crate) mod tests;
 mod uia;

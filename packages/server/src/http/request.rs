@@ -1,12 +1,14 @@
 //! Requests: parsed, authenticated, and when they cannot be parsed, told why.
 
+use std::time::Duration;
+
 use axum::{
     RequestExt,
-    body::Body,
+    body::{Body, HttpBody},
     extract::{FromRequest, RawPathParams},
 };
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ruma::{
     OwnedServerName, ServerName,
@@ -19,6 +21,7 @@ use ruma::{
     },
 };
 use serde::de::IgnoredAny;
+use tokio::time::timeout;
 
 use super::{ApiError, Authenticate};
 use crate::app::App;
@@ -26,8 +29,13 @@ use crate::app::App;
 /// How large a request's body may be, in bytes, where its endpoint says nothing else.
 pub const BODY_LIMIT: usize = 1 << 20;
 
-/// How much of a body that is too large is passed over, in bytes, before the connection is cut.
+/// How much of a body that is too large is passed over, in bytes, before the connection is cut; and for how long.
 const PASSED_OVER: usize = 32 << 20;
+const PASSING: Duration = Duration::from_secs(30);
+
+/// How long a body may take to come, and how many bytes more it may have for every second more.
+const BODY: Duration = Duration::from_mins(1);
+const BYTES_A_SECOND: usize = 16 << 10;
 
 /// A parsed and authenticated Matrix request.
 pub struct Matrix<R>
@@ -91,30 +99,61 @@ where
 
 /// Reads the whole body.
 async fn read(request: http::Request<Body>) -> Result<http::Request<Bytes>, ApiError> {
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let limit = parts.extensions.get::<BodyLimit>().map_or(BODY_LIMIT, |limit| limit.0);
-    let bytes = match Limited::new(&mut body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            pass_over(body).await;
-            let message = format!("The body is larger than the {limit} bytes that are allowed.");
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message));
-        }
-        // The connection broke; nobody is there to read this.
-        Err(_) => return Err(ApiError::bad_json("The body ended too early.")),
-    };
+    let patience = BODY + Duration::from_secs((limit / BYTES_A_SECOND) as u64);
+    let waits = parts.headers.contains_key(header::EXPECT);
+    let bytes = collect(body, limit, patience, waits).await?;
     Ok(http::Request::from_parts(parts, bytes))
 }
 
-/// Reads on without keeping anything: most clients look for an answer only when they have sent all of their request, and
-/// find a broken connection if nobody has taken it.
-async fn pass_over(mut body: Body) {
-    let mut left = PASSED_OVER;
-    while let Some(Ok(frame)) = body.frame().await {
-        let size = frame.data_ref().map_or(0, Bytes::len);
-        let Some(rest) = left.checked_sub(size) else { return };
-        left = rest;
+/// Reads a body of up to `limit` bytes for as long as `patience`. `waits`: the client sends it only when it is asked to.
+async fn collect(
+    mut body: Body,
+    limit: usize,
+    patience: Duration,
+    waits: bool,
+) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > limit as u64 {
+        if !waits {
+            tokio::spawn(pass_over(body));
+        }
+        return Err(too_large(limit));
     }
+    let collected = Limited::new(&mut body, limit).collect();
+    match timeout(patience, collected).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            tokio::spawn(pass_over(body));
+            Err(too_large(limit))
+        }
+        // The connection broke; nobody is there to read this.
+        Ok(Err(_)) => Err(ApiError::bad_json("The body ended too early.")),
+        Err(_) => {
+            let message = "The body has not come in time.";
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, ErrorKind::Unknown, message))
+        }
+    }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    let message = format!("The body is larger than the {limit} bytes that are allowed.");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message)
+}
+
+/// Reads on without keeping anything, after the answer: most clients look for it only when they have sent all of their
+/// request, and find a broken connection if nobody has taken it.
+async fn pass_over(mut body: Body) {
+    let passing = async {
+        let mut left = PASSED_OVER;
+        while let Some(Ok(frame)) = body.frame().await {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(size) else { return };
+            left = rest;
+        }
+    };
+    // What is still to come then, does not.
+    let _ = timeout(PASSING, passing).await;
 }
 
 /// Every body is an object, of either API. A struct would also be read from an array, field by field.
@@ -150,12 +189,72 @@ fn unfit(error: FromHttpRequestError, body: &[u8]) -> ApiError {
     match error {
         // The parser stops at the first thing that it does not like, which may come before what is no JSON at all.
         E::Json(_) if serde_json::from_slice::<IgnoredAny>(body).is_err() => not_json(),
-        _ if missing => ApiError::missing_param(message),
-        E::Json(_) => ApiError::bad_json(message),
+        _ if missing => ApiError::missing_param(in_plain_words(&message)),
+        E::Json(_) => ApiError::bad_json(in_plain_words(&message)),
         E::Header(HeaderDeserializationError::MissingHeader(_)) => ApiError::missing_param(message),
         // The path's segments and the query's values come as the same kind of error.
         _ => ApiError::invalid_param(format!(
             "A part of the path or a value of the query is not what it must be: {message}."
         )),
+    }
+}
+
+/// What the parser says, for those who have never seen its source.
+fn in_plain_words(message: &str) -> String {
+    let message = message.split_once(" at line ").map_or(message, |(message, _)| message);
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("The field {field} is missing.");
+    }
+    let unfit = ["invalid type: ", "invalid value: ", "invalid length "];
+    let unfit = unfit.iter().find_map(|start| message.strip_prefix(start));
+    match unfit.and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, wanted)) => format!("The body has {found} where it must have {wanted}."),
+        None => format!("The body does not fit: {message}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let error = collect(never, 10, Duration::from_millis(5), false).await.unwrap_err();
+        assert_eq!(error.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[test]
+    fn parsers_are_put_into_plain_words() {
+        for (message, words) in [
+            ("missing field `user_id` at line 1 column 2", "The field `user_id` is missing."),
+            (
+                "invalid type: integer `5`, expected a string at line 1 column 9",
+                "The body has integer `5` where it must have a string.",
+            ),
+            (
+                "unknown variant `x`, expected `y`",
+                "The body does not fit: unknown variant `x`, expected `y`.",
+            ),
+        ] {
+            assert_eq!(in_plain_words(message), words);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_is_the_most_that_is_taken() {
+        let patience = Duration::from_secs(30);
+        for (size, fits) in [(9, true), (10, true), (11, false)] {
+            let whole = Body::from("x".repeat(size));
+            assert_eq!(collect(whole, 10, patience, false).await.is_ok(), fits, "{size}");
+            // Nothing says beforehand how much will come.
+            let parts = vec![Ok::<_, Infallible>("x"); size];
+            let parts = Body::from_stream(stream::iter(parts));
+            assert_eq!(collect(parts, 10, patience, false).await.is_ok(), fits, "{size}");
+        }
     }
 }
