@@ -36,10 +36,13 @@ impl Endings {
     /// Tells those who wait for the end of a device's session, or of any of the user's.
     pub(super) fn end(&self, user: &UserId, device: Option<&DeviceId>) {
         let mut open = self.open();
-        match (device, open.get_mut(user)) {
-            (Some(device), Some(devices)) => drop(devices.remove(device)),
-            (None, _) => drop(open.remove(user)),
-            (Some(_), None) => {}
+        let Some(devices) = open.get_mut(user) else { return };
+        match device {
+            Some(device) => drop(devices.remove(device)),
+            None => devices.clear(),
+        }
+        if devices.is_empty() {
+            open.remove(user);
         }
     }
 
