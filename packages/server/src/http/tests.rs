@@ -333,6 +333,8 @@ fn a_request_that_changes_something_outlives_its_connection() {
             () = begun.notified() => {} // and here the connection is dropped
         }
         go_on.notify_one();
+        // What works in the background ends with the server; the request is not asked to.
+        app.shutdown.cancel();
         app.tasks.close();
         app.tasks.wait().await;
         assert!(finished.load(Ordering::SeqCst));
