@@ -183,6 +183,7 @@ impl Rooms {
                 sent: None,
                 onward: false,
                 tips,
+                tip: None,
                 changes: vec![change],
                 arrivals: Vec::new(),
                 outlier,

@@ -289,6 +289,7 @@ impl Rooms {
             sent: None,
             onward: false,
             tips,
+            tip: None,
             changes,
             arrivals: arrivals.into_values().map(|event| Arc::clone(&event.pdu)).collect(),
             outlier: false,

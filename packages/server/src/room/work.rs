@@ -58,6 +58,8 @@ pub(super) struct Judged {
     pub(super) onward: bool,
     /// The extremities after it.
     pub(super) tips: Vec<TipState>,
+    /// It as an extremity too, if the state after it is the room's.
+    pub(super) tip: Option<Tip>,
     /// What it changes in the current state.
     pub(super) changes: Vec<Change>,
     /// Events other than itself that come to stand in the state by it.
@@ -87,22 +89,15 @@ impl Work {
     /// What an event of ours changes: the room is one line, so it is its own key or nothing.
     pub(super) fn linear(&self, pdu: Arc<Pdu>, sent: Option<Sent>) -> Judged {
         let changes: Vec<Change> = own_change(&self.look, &pdu).into_iter().collect();
-        let mut state = self.look.state.clone();
-        for change in &changes {
-            if let Some(entry) = &change.new {
-                state.insert(change.key.clone(), entry.clone());
-            }
-        }
-        let tip = Tip { event_id: pdu.event_id().clone(), depth: pdu.depth() };
         // An event names no more than so many tips; the others stay.
         let left = |tip: &&TipState| !pdu.prev_events().contains(&tip.tip.event_id);
-        let mut tips: Vec<TipState> = self.look.tips.iter().filter(left).cloned().collect();
-        tips.push(TipState { tip, state });
+        let tips = self.look.tips.iter().filter(left).cloned().collect();
         Judged {
             before: Before::Log(self.look.n),
             sent,
             onward: true,
             tips,
+            tip: Some(Tip { event_id: pdu.event_id().clone(), depth: pdu.depth() }),
             changes,
             arrivals: Vec::new(),
             outlier: false,
@@ -112,7 +107,7 @@ impl Work {
 
     /// Settles an accepted event: the look after it, and the rows that say so.
     pub(super) fn settle(&mut self, judged: Judged, server: &ServerName, rows: &mut Rows) {
-        let Judged { pdu, before, sent, onward, tips, changes, arrivals, outlier } = judged;
+        let Judged { pdu, before, sent, onward, tips, tip, changes, arrivals, outlier } = judged;
         let n = self.look.n + 1;
         let others = onward.then(|| self.look.others(server).cloned());
         let replaces = changes
@@ -123,6 +118,9 @@ impl Work {
         self.look.apply(&changes);
         self.look.n = n;
         self.look.tips = tips;
+        if let Some(tip) = tip {
+            self.look.tips.push(TipState { tip, state: self.look.state.clone() });
+        }
         for change in &changes {
             self.take(change, &pdu, &arrivals);
         }
