@@ -1,6 +1,10 @@
 //! The binary: starting, refusing to start, and stopping.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+};
 
 use crate::support::{ServerProcess, Sync, TestUser, command, empty_folder, runtime};
 
@@ -173,4 +177,43 @@ fn the_data_directory_is_for_its_owner() {
     let data = fs::metadata(server.folder().join("data")).unwrap();
     assert_eq!(data.permissions().mode() & 0o777, 0o700);
     server.stop();
+}
+
+#[test]
+fn other_servers_are_listened_for_where_the_configuration_says_or_not_at_all() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let folder = empty_folder();
+    let said = refuses_to_start(folder.path(), &[("MATRYX_LISTENER__FEDERATION__PORT", &port)]);
+    assert!(said.contains("listener.federation") && said.contains(&port), "{said}");
+
+    // Another server has the usual address, which nobody has asked for.
+    let _taken = std::net::TcpListener::bind("127.0.0.1:8448");
+    let mut command = command(folder.path());
+    let mut child = command.env_remove("MATRYX_LISTENER__FEDERATION__PORT").spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let warned = lines.find(|line| line.contains("nothing listens for other servers"));
+    assert!(warned.is_some_and(|line| line.contains("127.0.0.1:8448")));
+    assert!(lines.any(|line| line.contains("listening for clients")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn files_that_federation_needs_are_named_when_they_cannot_be_used() {
+    let folder = empty_folder();
+    fs::write(folder.path().join("nonsense.pem"), "nonsense").unwrap();
+    let tls = [
+        ("MATRYX_LISTENER__FEDERATION__TLS", "true"),
+        ("MATRYX_LISTENER__FEDERATION__TLS_CERT", "nonsense.pem"),
+        ("MATRYX_LISTENER__FEDERATION__TLS_KEY", "missing.pem"),
+    ];
+    let said = refuses_to_start(folder.path(), &tls);
+    assert!(said.contains("nonsense.pem") && said.contains("tls_cert"), "{said}");
+    let authority = [("MATRYX_FEDERATION__TRUSTED_CA_FILE", "missing.pem")];
+    let said = refuses_to_start(folder.path(), &authority);
+    assert!(said.contains("missing.pem") && said.contains("trusted_ca_file"), "{said}");
+    let resolve = [("MATRYX_FEDERATION__RESOLVE", "{ \"hs2\" = \"nowhere\" }")];
+    let said = refuses_to_start(folder.path(), &resolve);
+    assert!(said.contains("hs2") && said.contains("nowhere"), "{said}");
 }

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::{
     folder,
     http::Http,
+    peer::Peer,
     place::Place,
     user::{TestUser, fresh},
 };
@@ -36,6 +37,13 @@ pub struct SharedServer(LazyLock<TestServer>);
 impl SharedServer {
     pub const fn new() -> Self {
         Self(LazyLock::new(|| runtime().block_on(TestServer::start())))
+    }
+
+    /// A server that peers can talk to.
+    pub const fn befriended() -> Self {
+        Self(LazyLock::new(|| {
+            runtime().block_on(TestServer::start_with(Clock::machine(), Peer::befriend))
+        }))
     }
 
     /// Runs a test's story against the server.

@@ -4,7 +4,8 @@
 
 mod address;
 mod dns;
-
+#[cfg(test)]
+mod tests;
 mod well_known;
 
 use std::{

@@ -195,3 +195,101 @@ fn later(now: MilliSecondsSinceUnixEpoch, by: Duration) -> MilliSecondsSinceUnix
     let by = UInt::new_saturating(u64::try_from(by.as_millis()).unwrap_or(u64::MAX));
     MilliSecondsSinceUnixEpoch(now.0.saturating_add(by))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use ruma::server_name;
+
+    use super::*;
+
+    fn now() -> MilliSecondsSinceUnixEpoch {
+        MilliSecondsSinceUnixEpoch(UInt::new_saturating(784_111_777_000))
+    }
+
+    fn holding(headers: &[(&'static str, &'static str)]) -> Duration {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                (http::HeaderName::from_static(name), HeaderValue::from_static(value))
+            })
+            .collect();
+        holds(&headers, now())
+    }
+
+    #[test]
+    fn dates_are_read() {
+        assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        assert_eq!(date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000_000));
+        for nonsense in
+            ["0", "", "Sun, 99 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 99999999 08:49:37 GMT"]
+        {
+            assert_eq!(date(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_answer_holds_as_long_as_it_says_within_bounds() {
+        assert_eq!(holding(&[]), DEFAULT);
+        assert_eq!(holding(&[("cache-control", "public, max-age=7200")]), Duration::from_hours(2));
+        assert_eq!(holding(&[("cache-control", "max-age=99999999")]), LONGEST);
+        assert_eq!(holding(&[("cache-control", "Max-Age=1")]), SHORTEST);
+        assert_eq!(holding(&[("cache-control", "no-store")]), SHORTEST);
+        let expires = ("expires", "Sun, 06 Nov 1994 10:49:37 GMT");
+        assert_eq!(holding(&[expires]), Duration::from_hours(2));
+        let both = [("cache-control", "max-age=3600"), expires];
+        assert_eq!(holding(&both), Duration::from_hours(1));
+        assert_eq!(holding(&[("expires", "0")]), SHORTEST);
+    }
+
+    #[test]
+    fn failures_are_remembered_longer_each_time_and_forget_nothing() {
+        let after = |by| later(now(), by);
+        let server = server_name!("matrix.example").to_owned();
+        let known =
+            remember(None, Answer::Delegated(server.clone(), Duration::from_hours(1)), now());
+        assert_eq!(known.until, after(Duration::from_hours(1)));
+
+        let failed = remember(Some(known), Answer::Failed, after(Duration::from_hours(1)));
+        assert_eq!(failed.server, Some(server));
+        assert_eq!(failed.until, later(after(Duration::from_hours(1)), FAILED));
+        let mut failed = remember(Some(failed), Answer::Failed, after(LONGEST));
+        assert_eq!(failed.server, None);
+        assert_eq!(failed.until, later(after(LONGEST), FAILED * 2));
+        for _ in 0..40 {
+            failed = remember(Some(failed), Answer::Failed, now());
+        }
+        assert_eq!(failed.until, after(FAILED_LONGEST));
+
+        let nothing = remember(Some(failed), Answer::Nothing, now());
+        assert_eq!((nothing.server, nothing.failures), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_whatever_it_says_it_is() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let good = r#"{ "m.server": "matrix.example:443", "more": [] }"#;
+        let large = format!("{{{} \"m.server\": \"a\" }}", " ".repeat(LIMIT));
+        let routes = axum::Router::new().fallback(async move |uri: http::Uri| match uri.path() {
+            "/good" => (http::StatusCode::OK, good.to_owned()),
+            "/large" => (http::StatusCode::OK, large),
+            "/bad" => (http::StatusCode::OK, r#"{ "m.server": "a b" }"#.to_owned()),
+            "/down" => (http::StatusCode::BAD_GATEWAY, good.to_owned()),
+            _ => (http::StatusCode::NOT_FOUND, good.to_owned()),
+        });
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let tls = crate::federation::tls::config(None, true).unwrap();
+        let client = Client::builder().tls_backend_preconfigured(tls).build().unwrap();
+        let well_known = WellKnown::new(client, Clock::machine());
+        let ask =
+            async |path: &str| well_known.ask(Url::parse(&format!("{base}{path}")).unwrap()).await;
+        let server = server_name!("matrix.example:443").to_owned();
+        assert_eq!(ask("/good").await, Answer::Delegated(server, DEFAULT));
+        for nothing in ["/large", "/bad", "/missing"] {
+            assert_eq!(ask(nothing).await, Answer::Nothing, "{nothing}");
+        }
+        assert_eq!(ask("/down").await, Answer::Failed);
+    }
+}

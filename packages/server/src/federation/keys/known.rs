@@ -16,6 +16,11 @@ use ruma::{
 /// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixkeyv2server>
 const LONGEST: Duration = Duration::from_hours(7 * 24);
 
+/// The largest document of keys that is read, in bytes: it is kept with each key.
+const LARGEST: usize = 64 << 10;
+/// The most keys that are read from one.
+const MOST: usize = 100;
+
 /// The keys of one server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
@@ -89,8 +94,14 @@ pub(super) fn learn(
     json: &str,
     now: MilliSecondsSinceUnixEpoch,
 ) -> Result<Vec<ServerKey>, String> {
+    if json.len() > LARGEST {
+        return Err(format!("its document of keys has more than {LARGEST} bytes"));
+    }
     let document: ServerSigningKeys = serde_json::from_str(json)
         .map_err(|error| format!("its document of keys can't be understood: {error}"))?;
+    if document.verify_keys.len() + document.old_verify_keys.len() > MOST {
+        return Err(format!("its document has more than {MOST} keys"));
+    }
     if document.server_name != server {
         return Err(format!("its document of keys is the one of {}", document.server_name));
     }

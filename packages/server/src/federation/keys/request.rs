@@ -90,13 +90,14 @@ impl Keys {
     fn headers(&self, request: &Request<Bytes>) -> Result<Vec<XMatrix>, RequestError> {
         let mut found = Vec::new();
         for value in request.headers().get_all(header::AUTHORIZATION) {
-            let scheme = value.as_bytes().get(..XMatrix::AUTH_SCHEME.len());
-            if !scheme
-                .is_some_and(|scheme| scheme.eq_ignore_ascii_case(XMatrix::AUTH_SCHEME.as_bytes()))
-            {
+            let Ok(value) = value.to_str() else { continue };
+            let (scheme, rest) = value.trim().split_once(' ').unwrap_or((value, ""));
+            if !scheme.eq_ignore_ascii_case(XMatrix::AUTH_SCHEME) {
                 continue;
             }
-            let header = XMatrix::try_from(value).map_err(|error| {
+            // There may be more than one space behind the scheme, which the parser does not know.
+            let header = format!("{scheme} {}", rest.trim());
+            let header = XMatrix::parse(header).map_err(|error| {
                 RequestError::Unauthorized(format!(
                     "The Authorization header can't be understood: {error}."
                 ))

@@ -171,9 +171,17 @@ impl Transport for Network {
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
             // Joined as text: what was signed must go out letter by letter.
             let url = format!("{}{path}", pool.base.as_str().trim_end_matches('/'));
-            let mut request = pool.client.request(parts.method, &url).headers(parts.headers);
-            request = request.header(header::HOST, pool.host.clone());
-            let answer = timeout(HEAD, request.body(body).send()).await;
+            let send = || {
+                let request = pool.client.request(parts.method.clone(), &url);
+                let request = request.headers(parts.headers.clone()).body(body.clone());
+                timeout(HEAD, request.header(header::HOST, pool.host.clone()).send())
+            };
+            let mut answer = send().await;
+            if matches!(&answer, Ok(Err(error)) if has_broken(error)) {
+                // A connection that has waited for long may be dead without our knowing. Every request between servers
+                // may be repeated.
+                answer = send().await;
+            }
             match answer {
                 Ok(Ok(response)) => Ok(Response::from(response).map(Body::new)),
                 Ok(Err(error)) => {
@@ -187,6 +195,11 @@ impl Transport for Network {
             }
         })
     }
+}
+
+/// Whether a connection that was there has ended without an answer.
+fn has_broken(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_timeout()
 }
 
 impl fmt::Debug for Network {

@@ -31,7 +31,7 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// The client's side of TLS.
-pub(super) fn config(trusted: Option<&Path>, insecure: bool) -> Result<ClientConfig, NetworkError> {
+pub(crate) fn config(trusted: Option<&Path>, insecure: bool) -> Result<ClientConfig, NetworkError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| NetworkError::Tls(error.to_string()))?;

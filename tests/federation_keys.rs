@@ -1,0 +1,295 @@
+//! Keys: ours and how they are replaced, those of others and whom we believe about them.
+
+use std::collections::BTreeMap;
+
+use matryx_server::{
+    clock::Clock,
+    federation::{OwnKeys, keys::OldKey},
+};
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, RoomVersionId, UInt,
+    signatures::{PublicKeyMap, sign_json, verify_json},
+};
+use serde_json::{Value, json};
+
+use super::support::{
+    Peer, ServerProcess, SharedServer, TestServer, Told, command, eventually, new_key, runtime,
+};
+
+static SERVER: SharedServer = SharedServer::befriended();
+
+const OWN: &str = "/_matrix/key/v2/server";
+
+fn object(value: &Value) -> CanonicalJsonObject {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn hours(count: u64) -> u64 {
+    count * 3_600_000
+}
+
+fn time(milliseconds: u64) -> MilliSecondsSinceUnixEpoch {
+    MilliSecondsSinceUnixEpoch(UInt::new_saturating(milliseconds))
+}
+
+/// A document of a peer's keys, valid until some time and signed by the peer.
+fn document(peer: &Peer, until: u64) -> Value {
+    let key = peer.key();
+    let keys = json!({ key.key_id().as_str(): { "key": key.public_key() } });
+    let mut document = object(&json!({
+        "server_name": peer.name(), "verify_keys": keys, "old_verify_keys": {}, "valid_until_ts": until,
+    }));
+    sign_json(peer.name().as_str(), key, &mut document).unwrap();
+    serde_json::to_value(document).unwrap()
+}
+
+/// A message of the peer's, in a room that needs not be there.
+fn message(peer: &Peer, version: &RoomVersionId, at: u64) -> CanonicalJsonObject {
+    let (_, event) = peer.event(
+        version,
+        json!({
+            "type": "m.room.message", "sender": peer.user("alice"), "content": {}, "depth": 1,
+            "room_id": format!("!room:{}", peer.name()), "prev_events": [], "auth_events": [],
+            "origin_server_ts": at,
+        }),
+    );
+    object(&event)
+}
+
+/// Whether the server believes that the peer has made an event at this time.
+async fn believes(server: &TestServer, peer: &Peer, at: u64) -> Result<(), String> {
+    let version = RoomVersionId::V11;
+    let event = message(peer, &version, at);
+    let opened = server.app().federation.open(event, &version.rules().unwrap()).await;
+    opened.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn our_keys_are_published_and_signed() {
+    SERVER.run(async |server| {
+        let answer = server.http().get(&["_matrix", "key", "v2", "server"]).await.ok();
+        assert_eq!(answer["server_name"], server.name());
+        assert_eq!(answer["old_verify_keys"], json!({}));
+        let key = &server.app().key;
+        let published = &answer["verify_keys"][key.key_id().as_str()]["key"];
+        assert_eq!(*published, json!(key.public_key()));
+        let now = u64::from(server.app().clock.now().0);
+        assert!(answer["valid_until_ts"].as_u64().unwrap() > now + hours(1));
+        let public = BTreeMap::from([(key.key_id().to_string(), key.public_key())]);
+        let keys = PublicKeyMap::from([(server.name().to_owned(), public)]);
+        verify_json(&keys, &object(&answer)).unwrap();
+    });
+}
+
+#[test]
+fn a_servers_keys_are_asked_for_once() {
+    SERVER.run(async |server| {
+        let peer = Peer::start().await;
+        let now = u64::from(server.app().clock.now().0);
+        let asked = (0..20).map(|_| believes(server, &peer, now));
+        for believed in futures::future::join_all(asked).await {
+            believed.unwrap();
+        }
+        assert_eq!(peer.count(OWN), 1);
+        let version = RoomVersionId::V11;
+        let events = (0..40).map(|n| {
+            let event = message(&peer, &version, now + n);
+            serde_json::value::to_raw_value(&event).unwrap()
+        });
+        let mut events: Vec<_> = events.collect();
+        events.push(serde_json::value::to_raw_value(&json!({ "depth": 1.5 })).unwrap());
+        let rules = version.rules().unwrap();
+        let opened = server.app().federation.open_all(events, &rules).await;
+        assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 40);
+        assert!(opened.last().unwrap().is_err());
+        let times: Vec<_> = opened.iter().flatten().map(|pdu| pdu.origin_server_ts().0).collect();
+        assert!(times.is_sorted(), "{times:?}");
+        assert_eq!(peer.count(OWN), 1);
+    });
+}
+
+#[test]
+fn a_document_must_be_the_servers_own() {
+    SERVER.run(async |server| {
+        let now = u64::from(server.app().clock.now().0);
+        let (liar, other) = (Peer::start().await, Peer::start().await);
+        let stolen = document(&other, now + hours(1));
+        liar.on(OWN, move |_| Told::ok(stolen.clone()));
+        let why = believes(server, &liar, now).await.unwrap_err();
+        assert!(why.contains(other.name().as_str()), "{why}");
+
+        let thief = Peer::start().await;
+        let mut changed = document(&thief, now + hours(1));
+        changed["valid_until_ts"] = json!(now + hours(2));
+        thief.on(OWN, move |_| Told::ok(changed.clone()));
+        let why = believes(server, &thief, now).await.unwrap_err();
+        assert!(why.contains("not signed by it"), "{why}");
+
+        let babbler = Peer::start().await;
+        babbler.on(OWN, |_| Told::Raw(200, "nonsense".into()));
+        believes(server, &babbler, now).await.unwrap_err();
+    });
+}
+
+#[test]
+fn a_key_is_believed_while_it_is_valid_and_seven_days_at_most() {
+    SERVER.run(async |server| {
+        let now = u64::from(server.app().clock.now().0);
+        let peer = Peer::start().await;
+        let lasting = document(&peer, now + hours(24 * 30));
+        peer.on(OWN, move |_| Told::ok(lasting.clone()));
+        believes(server, &peer, now + hours(24 * 6)).await.unwrap();
+        believes(server, &peer, now + hours(24 * 8)).await.unwrap_err();
+
+        let short = Peer::start().await;
+        let passing = document(&short, now + hours(1));
+        short.on(OWN, move |_| Told::ok(passing.clone()));
+        believes(server, &short, now).await.unwrap();
+        believes(server, &short, now + hours(2)).await.unwrap_err();
+        // Room versions before 5 do not ask when it was.
+        let version = RoomVersionId::V4;
+        let event = message(&short, &version, now + hours(2));
+        server.app().federation.open(event, &version.rules().unwrap()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_key_that_was_replaced_is_good_for_what_came_before() {
+    SERVER.run(async |server| {
+        let now = u64::from(server.app().clock.now().0);
+        let old = new_key();
+        let replaced = OldKey::of(&old, time(now - hours(10)));
+        let keys = OwnKeys::parse(&new_key().to_line(), &replaced.to_string()).unwrap();
+        let peer = Peer::start_with(keys).await;
+        // One that still signs with the old key, at the other's address.
+        let before = |at: u64| {
+            let name = peer.name().as_str();
+            let version = RoomVersionId::V11;
+            let mut event = message(&peer, &version, at);
+            event.remove("signatures");
+            let rules = version.rules().unwrap();
+            ruma::signatures::hash_and_sign_event(name, &old, &mut event, &rules.redaction)
+                .unwrap();
+            event
+        };
+        let rules = RoomVersionId::V11.rules().unwrap();
+        let federation = &server.app().federation;
+        federation.open(before(now - hours(11)), &rules).await.unwrap();
+        let error = federation.open(before(now - hours(9)), &rules).await.unwrap_err();
+        assert!(error.to_string().contains("signature"), "{error}");
+        believes(server, &peer, now).await.unwrap();
+    });
+}
+
+#[test]
+fn notaries_are_asked_when_a_server_does_not_answer() {
+    runtime().block_on(async {
+        let (notary, gone) = (Peer::start().await, Peer::start().await);
+        let name = notary.name().to_owned();
+        let server = TestServer::start_with(Clock::machine(), |config| {
+            Peer::befriend(config);
+            config.federation.key_notaries = vec![name];
+        })
+        .await;
+        let now = u64::from(server.app().clock.now().0);
+        gone.on(OWN, |_| Told::error(502, "M_UNKNOWN"));
+        let unsigned = document(&gone, now + hours(1));
+        let mut signed = object(&unsigned);
+        sign_json(notary.name().as_str(), notary.key(), &mut signed).unwrap();
+
+        let answer = json!({ "server_keys": [unsigned] });
+        notary.on("/_matrix/key/v2/query", move |_| Told::ok(answer.clone()));
+        believes(&server, &gone, now).await.unwrap_err();
+
+        let answer = json!({ "server_keys": [signed] });
+        notary.on("/_matrix/key/v2/query", move |_| Told::ok(answer.clone()));
+        eventually("the key", async || believes(&server, &gone, now).await).await;
+        let asked = notary.hears("/_matrix/key/v2/query").await;
+        let criteria = &asked.body["server_keys"][gone.name().as_str()];
+        let wanted = &criteria[gone.key().key_id().as_str()]["minimum_valid_until_ts"];
+        assert_eq!(wanted.as_u64(), Some(now));
+    });
+}
+
+#[test]
+fn we_are_a_notary_ourselves() {
+    SERVER.run(async |server| {
+        let peer = Peer::start().await;
+        let name = peer.name().as_str().to_owned();
+        let http = server.http();
+        let answer = http.get(&["_matrix", "key", "v2", "query", &name]).await.ok();
+        let [document] = &answer["server_keys"].as_array().unwrap()[..] else { panic!("{answer}") };
+        let key = &server.app().key;
+        let keys = PublicKeyMap::from([
+            (
+                server.name().to_owned(),
+                BTreeMap::from([(key.key_id().to_string(), key.public_key())]),
+            ),
+            (
+                name.clone(),
+                BTreeMap::from([(peer.key().key_id().to_string(), peer.key().public_key())]),
+            ),
+        ]);
+        verify_json(&keys, &object(document)).unwrap();
+
+        // The same by POST; whom nobody reaches is left out, and we vouch for ourselves.
+        let nobody = "127.1.1.1:1";
+        let query = json!({ "server_keys": { &name: {}, nobody: {}, server.name(): {} } });
+        let answer = http.post(&["_matrix", "key", "v2", "query"], &query).await.ok();
+        let names: Vec<_> = answer["server_keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|document| document["server_name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(names.contains(&server.name()) && names.contains(&&*name));
+        let nothing = json!({ "server_keys": {} });
+        let empty = http.post(&["_matrix", "key", "v2", "query"], &nothing).await;
+        assert_eq!(empty.ok(), json!({ "server_keys": [] }));
+
+        // What is valid for long enough is not asked for again; what is not, is.
+        let count = peer.count(OWN);
+        http.get(&["_matrix", "key", "v2", "query", &name]).await.ok();
+        assert_eq!(peer.count(OWN), count);
+    });
+}
+
+#[test]
+fn keys_are_remembered_over_restarts() {
+    runtime().block_on(async {
+        let peer = Peer::start().await;
+        let server = TestServer::start_with(Clock::machine(), Peer::befriend).await;
+        let now = u64::from(server.app().clock.now().0);
+        believes(&server, &peer, now).await.unwrap();
+        peer.on(OWN, |_| Told::error(500, "M_UNKNOWN"));
+        let server = server.restart().await;
+        believes(&server, &peer, now).await.unwrap();
+        assert_eq!(peer.count(OWN), 1);
+    });
+}
+
+#[test]
+fn our_key_is_replaced_by_command() {
+    let server = ServerProcess::first_start();
+    let published = |server: &ServerProcess| {
+        let http = server.http();
+        runtime().block_on(async { http.get(&["_matrix", "key", "v2", "server"]).await.ok() })
+    };
+    let before = published(&server);
+    let beside = command(server.folder()).args(["generate-key", "--rotate"]).output().unwrap();
+    assert!(!beside.status.success());
+    assert!(String::from_utf8_lossy(&beside.stderr).contains("in use"), "{beside:?}");
+
+    let folder = server.stop();
+    let rotated = command(folder.path()).args(["generate-key", "--rotate"]).output().unwrap();
+    assert!(rotated.status.success(), "{rotated:?}");
+    let server = ServerProcess::start_in(folder);
+    let after = published(&server);
+    let (id, old) = before["verify_keys"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(after["old_verify_keys"][id]["key"], old["key"]);
+    assert!(after["old_verify_keys"][id]["expired_ts"].is_u64());
+    let new: Vec<_> = after["verify_keys"].as_object().unwrap().keys().collect();
+    assert!(new.len() == 1 && new[0] != id, "{after}");
+    server.stop();
+}
