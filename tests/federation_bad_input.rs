@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use matryx_server::clock::Clock;
-use ruma::signatures::KeyPair;
+use ruma::signatures::{KeyPair, hash_and_sign_event, reference_hash};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Guest, Peer, Ready, TestServer, TestUser, escaped, fresh, runtime};
@@ -371,5 +371,100 @@ fn more_than_an_event_may_be() {
             stage.ready(|event| event["prev_events"] = json!(ids)).await
         };
         refused(scene, many, 400, "M_BAD_JSON", "prev_events").await;
+    });
+}
+
+/// Numbers that look like chance and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+}
+
+/// Puts something else somewhere into an event, or takes something away.
+fn spoil(value: &mut Value, dice: &mut Dice) {
+    let deeper = dice.below(3) > 0;
+    match value {
+        Value::Object(object) if deeper && !object.is_empty() => {
+            let at = dice.below(object.len());
+            let key = object.keys().nth(at).unwrap().clone();
+            if dice.below(4) == 0 {
+                object.remove(&key);
+            } else {
+                spoil(&mut object[&key], dice);
+            }
+        }
+        Value::Array(items) if deeper && !items.is_empty() => {
+            let at = dice.below(items.len());
+            spoil(&mut items[at], dice);
+        }
+        other => {
+            let pool = [
+                json!(null),
+                json!(true),
+                json!(-1),
+                json!(9_007_199_254_740_991_i64),
+                json!(1.5),
+                json!(""),
+                json!("x".repeat(300)),
+                json!("@\u{0}:x"),
+                json!("!a:x"),
+                json!(format!("${}", "a".repeat(43))),
+                json!([]),
+                json!([[[]]]),
+                json!(vec!["$a"; 30]),
+                json!({}),
+                json!({ "membership": { "membership": "join" } }),
+            ];
+            *other = pool[dice.below(pool.len())].clone();
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_the_server_goes_on() {
+    run(async |scene| {
+        let mut dice = Dice(1);
+        for (verb, endpoints) in VERBS {
+            let stage = Stage::set(scene, verb).await;
+            let ready = stage.ready(|_| {}).await;
+            let rules = ready.version.rules().unwrap();
+            for round in 0..120 {
+                let mut event = ready.event.clone();
+                for _ in 0..=dice.below(3) {
+                    spoil(&mut event, &mut dice);
+                }
+                // Where it can be signed, it is: then it gets further.
+                let name = scene.peer.name().as_str();
+                if let Ok(mut object) = serde_json::from_value(event.clone())
+                    && hash_and_sign_event(name, scene.peer.key(), &mut object, &rules.redaction)
+                        .is_ok()
+                {
+                    event = serde_json::to_value(&object).unwrap();
+                }
+                let id = match serde_json::from_value(event.clone())
+                    .map(|object| reference_hash(&object, &rules))
+                {
+                    Ok(Ok(hash)) => format!("${hash}"),
+                    _ => ready.id.clone(),
+                };
+                let endpoint = endpoints[round % endpoints.len()];
+                let answer = put_text(&stage, endpoint, &id, event.to_string()).await;
+                assert!(answer.status < 500, "{event}: {}", answer.text);
+                let known = [200, 400, 403, 404, 413].contains(&answer.status);
+                assert!(known, "{event}: {} {}", answer.status, answer.text);
+            }
+            let carol = scene.guest("carol");
+            if verb == "knock" {
+                let ready = carol.ready("knock", &stage.room, |_| {}).await;
+                carol.hand_in("v1/send_knock", &stage.room, &ready).await.ok();
+            } else {
+                carol.join(&stage.room).await;
+            }
+        }
     });
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use matryx_server::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::support::{Guest, Peer, TestServer, TestUser, fresh, runtime};
+use crate::support::{Guest, Peer, TestServer, TestUser, Told, fresh, runtime};
 
 struct Scene {
     server: TestServer,
@@ -356,5 +356,45 @@ fn who_may_not_invite_cannot_vouch() {
         );
         let answer = carol.hand_in("v2/send_join", &room, &ready).await;
         assert!([400, 403].contains(&answer.status), "{}", answer.text);
+    });
+}
+
+#[test]
+fn what_comes_in_here_goes_to_the_other_servers() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let room = alice.room_with_rule("public").await;
+        let (near, far) = (Peer::start().await, Peer::start().await);
+        for peer in [&near, &far] {
+            peer.on("/_matrix/federation/v1/send/", |_| Told::ok(json!({ "pdus": {} })));
+        }
+        let guest = |peer, id| Guest { peer, server: &scene.server, id };
+        let (carol, dave) = (guest(&near, near.user("carol")), guest(&far, far.user("dave")));
+        dave.join(&room).await;
+        let (answer, _) = carol.join(&room).await;
+        let told = async |id: &str, membership: &str| {
+            let about =
+                |pdu: &Value| pdu["state_key"] == id && pdu["content"]["membership"] == membership;
+            let asked = dave.peer.hears_one(|asked| {
+                let pdus = asked.body["pdus"].as_array();
+                asked.path.starts_with("/_matrix/federation/v1/send/")
+                    && pdus.is_some_and(|pdus| pdus.iter().any(about))
+            });
+            let body = asked.await.body;
+            body["pdus"].as_array().unwrap().iter().find(|pdu| about(pdu)).unwrap().clone()
+        };
+        // As it was answered, with both signatures.
+        assert_eq!(told(carol.id.as_str(), "join").await, answer["event"]);
+        carol.leave(&room).await;
+        told(carol.id.as_str(), "leave").await;
+        let rule = json!({ "join_rule": "knock" });
+        alice.put_state(&room, "m.room.join_rules", "", rule).await.ok();
+        let ready = carol.ready("knock", &room, |_| {}).await;
+        carol.hand_in("v1/send_knock", &room, &ready).await.ok();
+        told(carol.id.as_str(), "knock").await;
+        // Nothing of it comes back to the one who brought it.
+        let asked = near.asked();
+        let pdus = asked.iter().filter_map(|asked| asked.body["pdus"].as_array()).flatten();
+        assert!(!pdus.into_iter().any(|pdu| pdu["sender"] == carol.id.as_str()));
     });
 }

@@ -90,9 +90,11 @@ pub(super) async fn let_in(app: &App, handed: HandedIn, action: Action) -> Resul
         let message = format!("{user} is no user of {}, which hands the event in.", handed.origin);
         return Err(ApiError::forbidden(message));
     }
-    // Ours is the signature of whoever vouches for a join by a condition; it leaves the house with the answer only.
-    sign_event(app.server_name.as_str(), &*app.key, &mut object, &look.rules.redaction)
-        .map_err(|error| ApiError::bad_json(format!("The event cannot be signed: {error}.")))?;
+    if action == Action::Join {
+        // Ours is the signature of whoever vouches for a join by a condition. It leaves the house with the answer only.
+        sign_event(app.server_name.as_str(), &*app.key, &mut object, &look.rules.redaction)
+            .map_err(|error| ApiError::bad_json(format!("The event cannot be signed: {error}.")))?;
+    }
     let vouching = membership::vouching(&object);
     let pdu = app.federation.open(object, &look.rules).await.map_err(unopened)?;
     if *pdu.event_id() != handed.event {
