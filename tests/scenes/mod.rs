@@ -1,5 +1,6 @@
 //! Scenes between two servers that know each other by nothing but the network: Matryx and Synapse, as it comes from
-//! `PyPI`, with the room at the one or at the other, and two Matryx.
+//! `PyPI`, with the room at the one or at the other, and two Matryx;
+//! and scenes of all of them.
 //!
 //! A scene is written against the client API alone and does not know what its servers run. That the scenes themselves
 //! are right is shown by two Synapses: `cargo test --workspace -- --ignored both_synapse`.
@@ -38,6 +39,7 @@ macro_rules! scenes {
     )*};
 }
 
+mod crowds;
 mod invites;
 mod joins;
 mod knocks;

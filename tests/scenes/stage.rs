@@ -13,14 +13,18 @@ use tokio::sync::RwLock;
 use crate::support::{Homeserver, Listener, Software, Sync, TestUser, eventually, fresh, runtime};
 
 // The pairs differ in their hosts, too, which is what server ACLs look at.
-static MATRYX: LazyLock<Homeserver> =
-    LazyLock::new(|| Homeserver::new(Software::Matryx, "127.0.0.1"));
-static OTHER_MATRYX: LazyLock<Homeserver> =
-    LazyLock::new(|| Homeserver::new(Software::Matryx, "localhost"));
-static SYNAPSE: LazyLock<Homeserver> =
-    LazyLock::new(|| Homeserver::new(Software::Synapse, "localhost"));
-static OTHER_SYNAPSE: LazyLock<Homeserver> =
-    LazyLock::new(|| Homeserver::new(Software::Synapse, "127.0.0.1"));
+static MATRYX: [LazyLock<Homeserver>; 3] = [
+    LazyLock::new(|| Homeserver::new(Software::Matryx, "127.0.0.1")),
+    LazyLock::new(|| Homeserver::new(Software::Matryx, "localhost")),
+    LazyLock::new(|| Homeserver::new(Software::Matryx, "localhost")),
+];
+static SYNAPSE: [LazyLock<Homeserver>; 4] = [
+    LazyLock::new(|| Homeserver::new(Software::Synapse, "localhost")),
+    // The others take part only where there is no Matryx.
+    LazyLock::new(|| Homeserver::new(Software::Synapse, "127.0.0.1")),
+    LazyLock::new(|| Homeserver::new(Software::Synapse, "localhost")),
+    LazyLock::new(|| Homeserver::new(Software::Synapse, "localhost")),
+];
 
 /// Held by all scenes together, or by one that stops servers.
 static STAGE: RwLock<()> = RwLock::const_new(());
@@ -37,12 +41,21 @@ pub struct Scene {
 impl Scene {
     fn new(home: Software, away: Software) -> Self {
         let (home, away): (&Homeserver, &Homeserver) = match (home, away) {
-            (Software::Matryx, Software::Synapse) => (&MATRYX, &SYNAPSE),
-            (Software::Synapse, Software::Matryx) => (&SYNAPSE, &MATRYX),
-            (Software::Matryx, Software::Matryx) => (&MATRYX, &OTHER_MATRYX),
-            (Software::Synapse, Software::Synapse) => (&SYNAPSE, &OTHER_SYNAPSE),
+            (Software::Matryx, Software::Synapse) => (&MATRYX[0], &SYNAPSE[0]),
+            (Software::Synapse, Software::Matryx) => (&SYNAPSE[0], &MATRYX[0]),
+            (Software::Matryx, Software::Matryx) => (&MATRYX[0], &MATRYX[1]),
+            (Software::Synapse, Software::Synapse) => (&SYNAPSE[0], &SYNAPSE[1]),
         };
         Self { home, away }
+    }
+
+    /// Two more servers: those of three Matryx and a Synapse that are not in the scene yet.
+    fn others(home: Software, away: Software) -> [&'static Homeserver; 2] {
+        match (home, away) {
+            (Software::Matryx, Software::Matryx) => [&SYNAPSE[0], &MATRYX[2]],
+            (Software::Synapse, Software::Synapse) => [&SYNAPSE[2], &SYNAPSE[3]],
+            _ => [&MATRYX[1], &MATRYX[2]],
+        }
     }
 
     /// Whether both are Matryx, and things work that Synapse does not do.
@@ -76,6 +89,16 @@ pub fn play(home: Software, away: Software, story: impl AsyncFnOnce(Scene)) {
         let _shared = STAGE.read().await;
         scene.perform(story).await.unwrap_or_else(|panic| resume_unwind(panic));
     });
+}
+
+/// Plays a scene of four servers.
+pub fn play_with_others(
+    home: Software,
+    away: Software,
+    story: impl AsyncFnOnce(Scene, [&'static Homeserver; 2]),
+) {
+    let others = Scene::others(home, away);
+    play(home, away, async |scene| story(scene, others).await);
 }
 
 /// Plays a scene that stops servers or cuts them off: with no other beside it.
