@@ -18,7 +18,6 @@ pub fn prepare(place: &Place<'_>) -> Command {
         "listener": {
             "federation": {
                 "bind": "127.0.0.1",
-                "port": place.federation,
                 "tls": true,
                 "tls_cert": "tls.crt",
                 "tls_key": "tls.key",
@@ -37,5 +36,6 @@ pub fn prepare(place: &Place<'_>) -> Command {
     configure(place, "matryx.toml", &text);
     let mut command = command(place.folder);
     command.env("MATRYX_LISTENER__CLIENT__PORT", place.client.to_string());
+    command.env("MATRYX_LISTENER__FEDERATION__PORT", place.federation.to_string());
     command
 }
