@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::LazyLock,
+    time::Duration,
 };
 
 use futures::FutureExt;
@@ -25,6 +26,9 @@ static SYNAPSE: [LazyLock<Homeserver>; 4] = [
     LazyLock::new(|| Homeserver::new(Software::Synapse, "localhost")),
     LazyLock::new(|| Homeserver::new(Software::Synapse, "localhost")),
 ];
+
+/// The longest that a scene may take, waiting for others not counted.
+const LONGEST: Duration = Duration::from_mins(3);
 
 /// Held by all scenes together, or by one that stops servers.
 static STAGE: RwLock<()> = RwLock::const_new(());
@@ -72,7 +76,11 @@ impl Scene {
 impl Scene {
     /// Plays to the end; a bad one says where to look further.
     async fn perform(self, story: impl AsyncFnOnce(Self)) -> std::thread::Result<()> {
-        let end = AssertUnwindSafe(story(self)).catch_unwind().await;
+        let story = async {
+            let end = tokio::time::timeout(LONGEST, story(self)).await;
+            end.expect("the scene comes to an end");
+        };
+        let end = AssertUnwindSafe(story).catch_unwind().await;
         if end.is_err() {
             for (place, server) in [("home", self.home), ("away", self.away)] {
                 eprintln!("the log of {place}, {}: {}", server.name(), server.log().display());

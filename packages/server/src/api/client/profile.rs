@@ -1,5 +1,8 @@
 //! Profiles (client-server API 11.1), <https://spec.matrix.org/v1.19/client-server-api/#profiles>
 
+use std::time::Duration;
+
+use http::StatusCode;
 use ruma::{
     OwnedUserId, UserId,
     api::{
@@ -8,7 +11,8 @@ use ruma::{
             delete_profile_field::v3 as delete, get_profile::v3 as all,
             get_profile_field::v3 as get, set_profile_field::v3 as set,
         },
-        error::DeserializationError,
+        error::{DeserializationError, ErrorCode, ErrorKind},
+        federation::query::get_profile_information::v1 as query,
     },
     profile::{ProfileFieldName, ProfileFieldValue, UserProfile},
 };
@@ -21,6 +25,9 @@ use crate::{
     membership,
     user::{Requester, UserError},
 };
+
+/// How long another server may take to show a profile.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `GET /_matrix/client/v3/profile/{userId}`
 /// <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid>
@@ -130,6 +137,26 @@ fn may_change(requester: &Requester, user: &UserId) -> Result<(), ApiError> {
 }
 
 async fn profile(app: &App, user: &UserId) -> Result<UserProfile, ApiError> {
+    if user.server_name() != app.server_name {
+        return elsewhere(app, user).await;
+    }
     let profile = app.users.profile(user).await?;
     profile.ok_or_else(|| UserError::NotFound(user.to_owned()).into())
+}
+
+/// The profile of a user of another server, as that server shows it.
+async fn elsewhere(app: &App, user: &UserId) -> Result<UserProfile, ApiError> {
+    let request = query::Request::new(user.to_owned());
+    let answer = app.federation.client().ask(user.server_name(), request, PATIENCE).await;
+    match answer {
+        Ok(answer) => Ok(answer.data),
+        Err(error) if error.errcode() == Some(&ErrorCode::NotFound) => {
+            let sentence = format!("{} knows no profile of {user}.", user.server_name());
+            Err(ApiError::not_found(sentence))
+        }
+        Err(error) => {
+            let sentence = format!("The profile of {user} can't be had now: {error}.");
+            Err(ApiError::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, sentence))
+        }
+    }
 }
