@@ -5,7 +5,12 @@ use std::collections::BTreeSet;
 use super::stage::{Scene, agree};
 use crate::support::{TestUser, eventually};
 
-scenes!(two_hundred_from_before, both_at_once);
+scenes!(play:
+    #[ignore = "waits for events of other servers"]
+    two_hundred_from_before,
+    #[ignore = "waits for events of other servers"]
+    both_at_once,
+);
 
 /// Pages back to the room's beginning: the texts, oldest first.
 pub async fn all_that_was_said(who: &TestUser, room: &str) -> Vec<String> {

@@ -5,27 +5,26 @@
 //! A scene is written against the client API alone and does not know what its servers run. That the scenes themselves
 //! are right is shown by two Synapses: `cargo test --workspace -- --ignored both_synapse`.
 
-/// A test of each scene for every pair of servers.
+/// A test of each scene for every pair of servers. What is said of a scene holds for those with Matryx.
 macro_rules! scenes {
-    ($($name:ident),* $(,)?) => { scenes!(play: $($name),*); };
-    ($play:ident: $($name:ident),* $(,)?) => {$(
+    ($play:ident: $($(#[$said:meta])* $name:ident),* $(,)?) => {$(
         mod $name {
             use crate::{scenes::stage::$play, support::Software::{Matryx, Synapse}};
 
             #[test]
-            #[ignore = "Matryx does not talk to other servers yet"]
+            $(#[$said])*
             fn at_matryx_with_synapse() {
                 $play(Matryx, Synapse, super::$name);
             }
 
             #[test]
-            #[ignore = "Matryx does not talk to other servers yet"]
+            $(#[$said])*
             fn at_synapse_with_matryx() {
                 $play(Synapse, Matryx, super::$name);
             }
 
             #[test]
-            #[ignore = "Matryx does not talk to other servers yet"]
+            $(#[$said])*
             fn both_matryx() {
                 $play(Matryx, Matryx, super::$name);
             }

@@ -8,7 +8,14 @@ use super::{
 };
 use crate::support::eventually;
 
-scenes!(play_alone: declined_while_home_is_down, fifty_messages_while_away_is_down, a_fork_heals);
+scenes!(play_alone:
+    #[ignore = "waits for events of other servers"]
+    declined_while_home_is_down,
+    #[ignore = "waits for events of other servers"]
+    fifty_messages_while_away_is_down,
+    #[ignore = "waits for events of other servers"]
+    a_fork_heals,
+);
 
 async fn declined_while_home_is_down(scene: Scene) {
     let ([alice], [bob]) = (scene.home.users(["alice"]).await, scene.away.users(["bob"]).await);
