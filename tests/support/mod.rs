@@ -2,6 +2,7 @@
 
 #![expect(dead_code, reason = "some of it is there for tests that are being written")]
 
+mod abroad;
 mod answer;
 mod ca;
 mod folder;
@@ -23,6 +24,7 @@ mod user;
 pub mod venv;
 
 pub use self::{
+    abroad::Abroad,
     answer::Answer,
     ca::ca,
     folder::empty as empty_folder,
@@ -31,7 +33,7 @@ pub use self::{
     hosted::{Hosted, MAKE_JOIN, SEND_JOIN, user_of},
     http::Http,
     pair::SharedPair,
-    peer::{Peer, Told, new_key},
+    peer::{Asked, Peer, Told, new_key},
     place::free_address,
     process::{ServerProcess, command},
     server::{SharedServer, TestServer, runtime},

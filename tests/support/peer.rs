@@ -140,6 +140,11 @@ impl Peer {
         self.keys.signing()
     }
 
+    /// Its keys, for scripts that sign.
+    pub fn keys(&self) -> Arc<OwnKeys> {
+        Arc::clone(&self.keys)
+    }
+
     /// A user of its own.
     pub fn user(&self, localpart: &str) -> OwnedUserId {
         format!("@{localpart}:{}", self.name).try_into().expect("a user id")

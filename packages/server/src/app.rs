@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     federation::{Federation, Ground, OwnKeys, Transport},
     http::Uia,
-    membership::Entering,
+    membership::{Entering, out_of_band::Errands},
     random::Random,
     room::Rooms,
     user::Users,
@@ -42,6 +42,8 @@ pub struct Parts {
     pub federation: Federation,
     /// The joins through other servers that are under way.
     pub entering: Entering,
+    /// What rooms that we are not in have still to be told.
+    pub errands: Errands,
     /// Accounts.
     pub users: Users,
     /// What has been shown so far of what an endpoint asks for besides a token.
@@ -90,9 +92,11 @@ impl App {
         })
         .await?;
         federation.outbox().start(&rooms, shutdown.clone(), &tasks).await?;
-        Ok(Self(Arc::new(Parts {
+        let errands = Errands::open(&database).await?;
+        let app = Self(Arc::new(Parts {
             federation,
             entering: Entering::default(),
+            errands,
             users,
             uia: Uia::new(random.clone()),
             random,
@@ -104,7 +108,9 @@ impl App {
             rooms,
             shutdown,
             tasks,
-        })))
+        }));
+        app.tasks.spawn(app.errands.clone().work(app.clone()));
+        Ok(app)
     }
 }
 

@@ -15,7 +15,7 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use super::{content, join, profile};
+use super::{content, invite, join, profile};
 use crate::{
     app::App,
     room::{Desk, Intent, Proposal, SendError, Standings},
@@ -78,6 +78,9 @@ pub(super) async fn change(
     let deed = Deed { verb, actor: actor.to_owned(), target: target.to_owned(), content };
     let needs = vec![StateKey::member(target)];
     let intent = Intent::new(needs, move |desk| deed.propose(desk, &facts));
+    if verb.result() == Membership::Invited && target.server_name() != app.server_name {
+        return invite::elsewhere(app, room, target, intent).await;
+    }
     let done = app.rooms.send(room, intent).await?;
     done.events.into_iter().next().ok_or(SendError::Panicked)
 }
@@ -135,10 +138,6 @@ impl Deed {
             Decision::Unchanged => standing
                 .map(|event| Proposal::Unchanged(event.event_id().clone()))
                 .ok_or_else(never_there),
-            Decision::Write if action == Action::Invite => {
-                self.check_reachable(facts)?;
-                Ok(self.say(content))
-            }
             Decision::Write => Ok(self.say(content)),
             Decision::NeedsAuthoriser => {
                 let by = join::authoriser(desk, facts)?;
@@ -205,17 +204,6 @@ impl Deed {
                 said.remove(content::AUTHORISER);
                 said == *content
             })
-    }
-
-    /// Federation asks the other server before the event exists; until it is built nobody can be asked.
-    fn check_reachable(&self, facts: &Facts) -> Result<(), Refusal> {
-        if self.target.server_name() == facts.server {
-            return Ok(());
-        }
-        Err(Refusal::forbidden(format!(
-            "This server does not talk to other servers yet: only users of {} can be invited.",
-            facts.server
-        )))
     }
 
     fn say(&self, content: CanonicalJsonObject) -> Proposal {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     app::App,
-    room::{Desk, SendError},
+    room::{Desk, Look, SendError},
 };
 
 /// Joins a room: here if we are in it and may let the user in, else through another server. `content` has what else the
@@ -65,8 +65,14 @@ pub(super) async fn locally(
     content: &CanonicalJsonObject,
 ) -> Result<Locally, SendError> {
     let held = app.rooms.room(room).await?;
-    let Some(look) = held.map(|room| room.look()).filter(|l| l.is_resident(&app.server_name))
-    else {
+    let standing = app.rooms.stream().standing(user).await?;
+    // Who was invited from outside since we left knows more of the room than we do.
+    let outside = standing.rooms.get(room).is_some_and(|mine| mine.source != Source::Room);
+    let decides = |look: &Look| {
+        look.servers.contains_key(&app.server_name)
+            || (look.is_resident(&app.server_name) && !outside)
+    };
+    let Some(look) = held.map(|room| room.look()).filter(|look| decides(look)) else {
         return Ok(Locally::Elsewhere(None));
     };
     let refusal =

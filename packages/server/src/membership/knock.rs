@@ -1,20 +1,169 @@
 //! Knocking: asking to be invited. It is taken back by leaving, accepted by an invite, denied by a kick.
 
-use matryx_core::membership::Action;
-use ruma::{CanonicalJsonObject, OwnedEventId, RoomId, UserId};
+use std::{sync::Arc, time::Duration};
 
-use super::change::{Verb, change};
-use crate::{app::App, room::SendError};
+use http::StatusCode;
+use matryx_core::{
+    event::Pdu,
+    membership::{Action, Membership},
+};
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    api::federation::membership::{RawStrippedState, create_knock_event, prepare_knock_event},
+};
+use serde_json::value::RawValue;
 
-/// Knocks on a room.
+use super::{
+    change::{Verb, change},
+    content,
+    elsewhere::{because, passed_on, told},
+    out_of_band::{self, Arrival, arrived},
+    profile,
+    template::{Wanted, sealed},
+};
+use crate::{app::App, config::ROOM_VERSIONS, federation::PeerError, room::SendError};
+
+/// How long a server may take over each of the two questions. Somebody waits.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How many servers are asked at most.
+const MOST_SERVERS: usize = 5;
+
+/// Knocks on a room: here if we are in it, else through the servers in `via` and those that are known to be in it.
 ///
 /// # Errors
-/// The rule that forbids it, or why the server could not.
+/// The rule that forbids it, why no other server could let the knock in, or why the server could not.
 pub async fn knock(
     app: &App,
     room: &RoomId,
+    via: Vec<OwnedServerName>,
     user: &UserId,
     content: CanonicalJsonObject,
 ) -> Result<OwnedEventId, SendError> {
-    change(app, room, Verb::Plain(Action::Knock), user, user, content).await
+    let look = app.rooms.room(room).await?.map(|room| room.look());
+    if out_of_band::is_resident(app, look.as_deref()) {
+        return change(app, room, Verb::Plain(Action::Knock), user, user, content).await;
+    }
+    let servers = servers(app, room, via, user).await?;
+    if servers.is_empty() {
+        // Nobody else is in it: we decide alone.
+        return change(app, room, Verb::Plain(Action::Knock), user, user, content).await;
+    }
+    let profile = profile::of(app, user).await?;
+    let content = content::of_member(Membership::Knocking, content::cleaned(content)?, &profile);
+    let mut worst: Option<PeerError> = None;
+    for (at, server) in servers.iter().enumerate() {
+        match through(app, room, server, user, content.clone()).await {
+            Ok(let_in) => {
+                let mut via = servers.clone();
+                via.swap(0, at);
+                return settle(app, user, via, let_in).await;
+            }
+            Err(error) => {
+                tracing::info!(%error, %room, %server, "knock.refused");
+                if worst.as_ref().is_none_or(|worst| weight(&error) > weight(worst)) {
+                    worst = Some(error);
+                }
+            }
+        }
+    }
+    Err(worst.map_or(SendError::UnknownRoom, |error| refused(&error)))
+}
+
+/// The servers to knock through, in the order in which they are asked.
+async fn servers(
+    app: &App,
+    room: &RoomId,
+    via: Vec<OwnedServerName>,
+    user: &UserId,
+) -> Result<Vec<OwnedServerName>, SendError> {
+    let known = out_of_band::way(app, room, user).await?.map(|way| way.via).unwrap_or_default();
+    // Since version 12 no server stands in a room's id, and before that it only says who made the room.
+    let maker = room.server_name().map(ToOwned::to_owned);
+    let mut servers: Vec<OwnedServerName> = Vec::new();
+    for server in via.into_iter().chain(known).chain(maker) {
+        if server != app.server_name && !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    servers.truncate(MOST_SERVERS);
+    Ok(servers)
+}
+
+/// A knock that another server has let in.
+struct LetIn {
+    pdu: Pdu,
+    version: RoomVersionId,
+    stripped: Vec<Box<RawValue>>,
+}
+
+/// Knocks through one server. <https://spec.matrix.org/v1.19/server-server-api/#knocking-upon-a-room>
+async fn through(
+    app: &App,
+    room: &RoomId,
+    server: &ServerName,
+    user: &UserId,
+    content: CanonicalJsonObject,
+) -> Result<LetIn, PeerError> {
+    let malformed = |why: String| PeerError::Malformed(format!("{server}: {why}"));
+    let client = app.federation.client().anyway();
+    let mut request = prepare_knock_event::v1::Request::new(room.to_owned(), user.to_owned());
+    request.ver = ROOM_VERSIONS.to_vec();
+    let answer = client.ask(server, request, PATIENCE).await?;
+    let version = answer.room_version;
+    let rules = version.rules().filter(|_| ROOM_VERSIONS.contains(&version));
+    let rules = rules
+        .ok_or_else(|| malformed(format!("it was not asked for a room of version {version}")))?;
+    let wanted = Wanted { room, user, membership: Membership::Knocking, content };
+    let pdu = sealed(app, &answer.event, wanted, &rules).map_err(malformed)?;
+    let json = RawValue::from_string(pdu.json().to_owned());
+    let json = json.map_err(|error| malformed(error.to_string()))?;
+    let event_id = pdu.event_id().clone();
+    let request = create_knock_event::v1::Request::new(room.to_owned(), event_id, json);
+    let answer = client.ask(server, request, PATIENCE).await?;
+    let stripped = answer.knock_room_state.into_iter().map(raw).collect();
+    Ok(LetIn { pdu, version, stripped })
+}
+
+#[expect(deprecated, reason = "servers from before v1.16 send stripped events")]
+fn raw(state: RawStrippedState) -> Box<RawValue> {
+    match state {
+        RawStrippedState::Stripped(event) => event.into_json(),
+        RawStrippedState::Pdu(pdu) => pdu,
+        _ => RawValue::NULL.to_owned(),
+    }
+}
+
+/// Writes down that the user knocks.
+async fn settle(
+    app: &App,
+    user: &UserId,
+    via: Vec<OwnedServerName>,
+    let_in: LetIn,
+) -> Result<OwnedEventId, SendError> {
+    let LetIn { pdu, version, stripped } = let_in;
+    let event = pdu.event_id().clone();
+    let user = user.to_owned();
+    arrived(app, Arrival { user, pdu: Arc::new(pdu), version, stripped, via }).await?;
+    Ok(event)
+}
+
+/// Which of several errors says most about the room: that of a server which is in it and says no.
+fn weight(error: &PeerError) -> u8 {
+    let code = error.errcode().map(ToString::to_string);
+    match (error.status(), code.as_deref()) {
+        (Some(StatusCode::FORBIDDEN), Some(_)) => 4,
+        (_, Some("M_INCOMPATIBLE_ROOM_VERSION")) => 3,
+        (Some(StatusCode::NOT_FOUND), Some("M_NOT_FOUND")) => 2,
+        (Some(_), _) => 1,
+        _ => 0,
+    }
+}
+
+fn refused(error: &PeerError) -> SendError {
+    let pass = if weight(error) >= 2 { passed_on(error) } else { None };
+    pass.unwrap_or_else(|| {
+        let sentence = because("No server that is in the room could let the knock in", error);
+        told(StatusCode::BAD_GATEWAY, "M_UNKNOWN", sentence)
+    })
 }

@@ -7,7 +7,10 @@ use matryx_core::{
 use matryx_repository::Mine;
 use ruma::{CanonicalJsonObject, OwnedEventId, RoomId, UserId};
 
-use super::change::{Verb, change};
+use super::{
+    change::{Verb, change},
+    content, out_of_band,
+};
 use crate::{
     app::App,
     room::{Aside, Record, SendError},
@@ -23,6 +26,10 @@ pub async fn leave(
     user: &UserId,
     content: CanonicalJsonObject,
 ) -> Result<OwnedEventId, SendError> {
+    let content = content::cleaned(content)?;
+    if let Some(event) = out_of_band::leave(app, room, user, &content).await? {
+        return Ok(event);
+    }
     change(app, room, Verb::Plain(Action::Leave), user, user, content).await
 }
 

@@ -29,7 +29,7 @@ pub(super) type Turn = Box<dyn Fn(Known<'_>) -> Result<Option<Record>, Refusal> 
 /// What an [`Aside`] may look at.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
-    /// The room, if it is held here. Others may have moved on without us: see [`Look::is_resident`].
+    /// The room, if it is held here. If no user of ours is in it, others may have moved on without us.
     pub look: Option<&'a Look>,
     /// The user's record as it stands.
     pub mine: Option<&'a Mine>,

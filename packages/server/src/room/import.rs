@@ -111,7 +111,7 @@ impl Rooms {
                 }
                 Ok(Done { events, pos })
             }
-            (Outcome::Heard(_) | Outcome::Held, _) => Err(ImportError::Held),
+            _ => Err(ImportError::Held),
         }
     }
 

@@ -17,7 +17,7 @@ use serde_json::value::to_raw_value;
 use tokio::sync::oneshot;
 
 use super::{
-    Aside, Changes, Desk, Door, Intent, Proposal, Received, Room, Rooms, Said, SendError,
+    Aside, Changes, Desk, Door, Intent, Prepared, Proposal, Received, Room, Rooms, Said, SendError,
     committer::{Group, Pending},
     import::Ready,
     stripped,
@@ -40,6 +40,8 @@ pub(super) enum Ask {
     Send(Intent),
     /// Someone else has said something.
     Receive(Arc<Pdu>, Door),
+    /// We are about to say something, which others must agree to first.
+    Prepare(Intent),
     /// What one of our users is to the room changes beside it.
     Aside(Aside),
     /// A room that is held elsewhere is held here from now on.
@@ -51,6 +53,7 @@ impl std::fmt::Debug for Ask {
         match self {
             Self::Send(_) => f.write_str("Send"),
             Self::Receive(pdu, door) => write!(f, "Receive({}, {door:?})", pdu.event_id()),
+            Self::Prepare(_) => f.write_str("Prepare"),
             Self::Aside(aside) => write!(f, "Aside({})", aside.user),
             Self::Import(_) => f.write_str("Import"),
         }
@@ -66,6 +69,8 @@ pub(super) enum Outcome {
     Heard(Received),
     /// The room is held here, and users of ours are in it.
     Held,
+    /// This would be said.
+    Prepared(Box<Prepared>),
 }
 
 impl Rooms {
@@ -186,6 +191,7 @@ impl Rooms {
         match ask {
             Ask::Send(intent) => self.intend(intent, work, rows).await.map(Outcome::Said),
             Ask::Receive(pdu, door) => self.hear(pdu, *door, work, rows).await.map(Outcome::Heard),
+            Ask::Prepare(intent) => self.prepare_in(intent, work).await,
             Ask::Aside(aside) => self.set_aside(aside, work, rows).await.map(Outcome::Said),
             Ask::Import(ready) => self.adopt(ready, work, rows).await,
         }
@@ -203,10 +209,7 @@ impl Rooms {
             return Ok(vec![event]);
         }
         self.fetch(work, &intent.needs).await?;
-        let desk = Desk { look: &work.look, events: &work.events };
-        let proposal = catch_unwind(AssertUnwindSafe(|| (intent.decide)(&desk)))
-            .map_err(|_| SendError::Panicked)??;
-        match proposal {
+        match propose(intent, work)? {
             Proposal::Unchanged(event) => Ok(vec![event]),
             Proposal::Change(changes) => {
                 self.change(changes, intent.transaction.as_ref(), work, rows).await
@@ -243,7 +246,7 @@ impl Rooms {
     }
 
     /// Makes an event of a draft: chooses its auth events and predecessors, hashes, signs and names it.
-    async fn seal(&self, draft: Draft, work: &mut Work) -> Result<Pdu, SendError> {
+    pub(super) async fn seal(&self, draft: Draft, work: &mut Work) -> Result<Pdu, SendError> {
         let content = to_raw_value(&draft.content).map_err(|error| bad_json(&error.to_string()))?;
         let keys = auth_keys(
             &draft.kind,
@@ -282,8 +285,15 @@ impl Rooms {
     }
 }
 
+/// Lets an intent decide.
+pub(super) fn propose(intent: &Intent, work: &Work) -> Result<Proposal, SendError> {
+    let desk = Desk { look: &work.look, events: &work.events };
+    let proposal = catch_unwind(AssertUnwindSafe(|| (intent.decide)(&desk)));
+    Ok(proposal.map_err(|_| SendError::Panicked)??)
+}
+
 /// Holds an event of ours against the room's current state, which is also the state before it.
-fn judge(pdu: &Arc<Pdu>, work: &Work) -> Result<(), SendError> {
+pub(super) fn judge(pdu: &Arc<Pdu>, work: &Work) -> Result<(), SendError> {
     let rules = &work.look.rules;
     let standing = |id: &EventId| {
         let found = work.events.values().find(|event| event.event_id() == id);

@@ -22,6 +22,7 @@ mod look;
 mod onward;
 mod peer_reading;
 mod power_levels;
+mod prepare;
 mod reading;
 mod receive;
 mod redact;
@@ -47,11 +48,13 @@ pub use import::{Import, ImportError};
 pub use intent::{Changes, Decide, Desk, Done, Elsewhere, Intent, Proposal, Said, SendError};
 pub use look::{Law, Look, TipState};
 pub use peer_reading::PeerReading;
+pub use prepare::{Preparation, Prepared};
 pub use reading::{Reading, members};
 pub use receive::{Door, Received};
 pub use rooms::Rooms;
 pub use say::Saying;
 pub use stream::{Standing, Standings, Stream};
+pub use stripped::from_elsewhere;
 pub use visibility::Sight;
 
 #[cfg(test)]

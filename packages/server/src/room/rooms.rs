@@ -154,7 +154,7 @@ impl Rooms {
         let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
         match self.ask(&room, Ask::Receive(Arc::new(pdu), door)).await? {
             (Outcome::Heard(what), _) => Ok(what),
-            (Outcome::Said(_) | Outcome::Held, _) => Err(SendError::Panicked),
+            _ => Err(SendError::Panicked),
         }
     }
 
@@ -297,7 +297,7 @@ impl Rooms {
     async fn done(&self, room: &Arc<Room>, ask: Ask) -> Result<Done, SendError> {
         match self.ask(room, ask).await? {
             (Outcome::Said(events), pos) => Ok(Done { events, pos }),
-            (Outcome::Heard(_) | Outcome::Held, _) => Err(SendError::Panicked),
+            _ => Err(SendError::Panicked),
         }
     }
 
@@ -310,7 +310,11 @@ impl Rooms {
         self.ask(room, Ask::Import(Box::new(ready))).await
     }
 
-    async fn ask(&self, room: &Arc<Room>, ask: Ask) -> Result<(Outcome, u64), SendError> {
+    pub(super) async fn ask(
+        &self,
+        room: &Arc<Room>,
+        ask: Ask,
+    ) -> Result<(Outcome, u64), SendError> {
         let (reply, result) = oneshot::channel();
         self.enqueue(room, Job { ask, reply });
         result.await.map_err(|_| SendError::Closed)?

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use matryx_core::{event::Pdu, room::StateKey};
 use matryx_repository::StoreError;
-use ruma::{UserId, events::StateEventType};
-use serde_json::{Value, json};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedUserId, RoomId, UserId, events::StateEventType};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
 use super::{Look, Rooms, work::Work};
+
+/// How many events of a stripped state that another server sends are looked at.
+const MOST: usize = 100;
 
 /// The kinds that the specification lists, and the create event, which it requires since v1.16.
 const KINDS: [StateEventType; 7] = [
@@ -51,18 +55,18 @@ pub(super) fn for_clients(work: &Work, user: &UserId) -> String {
     let mut events: Vec<Value> = KINDS
         .into_iter()
         .filter_map(|kind| work.event(&StateKey::new(kind, "")))
-        .map(strip)
+        .map(|event| strip(event))
         .collect();
     if let Some(sender) = sender.filter(|sender| sender != user) {
-        events.extend(work.event(&StateKey::member(&sender)).map(strip));
+        events.extend(work.event(&StateKey::member(&sender)).map(|event| strip(event)));
     }
-    events.extend(work.event(&own).map(strip));
+    events.extend(work.event(&own).map(|event| strip(event)));
     Value::Array(events).to_string()
 }
 
 /// Type, state key, sender and content. The create event keeps its time as well: clients are shown when the room was
 /// made, and Complement asks for it.
-fn strip(event: &Arc<Pdu>) -> Value {
+fn strip(event: &Pdu) -> Value {
     let mut stripped = json!({
         "type": event.kind().to_string(),
         "state_key": event.state_key().unwrap_or_default(),
@@ -73,6 +77,59 @@ fn strip(event: &Arc<Pdu>) -> Value {
         stripped["origin_server_ts"] = json!(event.origin_server_ts());
     }
     stripped
+}
+
+/// The stripped state that another server sends with an invite or gives to a knock, as clients are shown it, with the invite
+/// or the knock itself last. What it sends are whole events, or events stripped already, and anything may stand in them:
+/// only what clients are to see is passed on.
+#[must_use]
+pub fn from_elsewhere(sent: &[Box<RawValue>], own: &Pdu) -> String {
+    let own_key = own.key();
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let mut events: Vec<Value> = Vec::new();
+    for raw in sent.iter().take(MOST) {
+        let Some(event) = prune(raw, own.room_id()) else { continue };
+        let part = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let key = (part("type"), part("state_key"));
+        let is_own =
+            own_key.as_ref().is_some_and(|own| own.kind.to_string() == key.0 && *own.key == *key.1);
+        if !is_own && !seen.contains(&key) {
+            seen.push(key);
+            events.push(event);
+        }
+    }
+    events.push(strip(own));
+    Value::Array(events).to_string()
+}
+
+/// An event of another server's stripped state, if it is one and does not say that it is of another room.
+fn prune(raw: &RawValue, room: &RoomId) -> Option<Value> {
+    #[derive(Deserialize)]
+    struct Sent {
+        #[serde(rename = "type")]
+        kind: String,
+        state_key: String,
+        sender: OwnedUserId,
+        content: serde_json::Map<String, Value>,
+        room_id: Option<String>,
+        origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
+    }
+    let sent: Sent = serde_json::from_str(raw.get()).ok()?;
+    if sent.room_id.is_some_and(|named| named != room.as_str()) {
+        return None;
+    }
+    let mut event = json!({
+        "type": sent.kind,
+        "state_key": sent.state_key,
+        "sender": sent.sender,
+        "content": sent.content,
+    });
+    if sent.kind == "m.room.create"
+        && let Some(time) = sent.origin_server_ts
+    {
+        event["origin_server_ts"] = json!(time);
+    }
+    Some(event)
 }
 
 /// The keys whose events an append needs beside the law: those of the stripped state it writes.

@@ -5,6 +5,7 @@
 mod given;
 mod handshake;
 mod history;
+mod invite;
 mod join;
 mod knock;
 mod leave;
@@ -46,6 +47,9 @@ pub fn routes() -> Router<App> {
         // Aliases and profiles
         endpoint(query::directory),
         endpoint(query::profile),
+        // Invites to users of ours
+        endpoint(invite::invite),
+        endpoint(invite::invite_v1),
     ]
     .into_iter()
     .fold(Router::new(), Router::merge)

@@ -5,8 +5,8 @@ use matryx_core::{
     refusal::{Refusal, RefusalKind},
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue as Value, UserId, events::TimelineEventType as Kind,
-    room_version_rules::RoomVersionRules,
+    CanonicalJsonObject, CanonicalJsonValue as Value, OwnedUserId, UserId,
+    events::TimelineEventType as Kind, room_version_rules::RoomVersionRules,
 };
 
 use super::{NewRoom, Preset, Profiles, creation, levels};
@@ -64,7 +64,9 @@ pub(super) fn events(
     if let Some(topic) = &wanted.topic {
         events.push(state(Kind::RoomTopic, "", topic_content(topic)));
     }
-    for user in once_each(&wanted.invite) {
+    // Users of other servers are invited when the room is there: their servers sign the invites.
+    let here = |user: &&OwnedUserId| user.server_name() == creator.server_name();
+    for user in once_each(&wanted.invite).filter(here) {
         let content = invitation(&profile(user), wanted.is_direct);
         events.push(state(Kind::RoomMember, user.as_str(), content));
     }

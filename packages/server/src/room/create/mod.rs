@@ -9,15 +9,16 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, stream};
 use matryx_core::{
     event::{Draft, Pdu, Place, seal},
     refusal::{Refusal, RefusalKind},
 };
 use matryx_repository::{Alias, StoreError};
 use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId, OwnedUserId,
-    RoomAliasId, RoomId, RoomVersionId, UInt, UserId, events::TimelineEventType,
-    room_version_rules::RoomVersionRules,
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId,
+    OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomVersionId, UInt, UserId,
+    events::TimelineEventType, room_version_rules::RoomVersionRules,
 };
 use serde::Deserialize;
 
@@ -85,6 +86,10 @@ const MOST: usize = 1000;
 /// How many rooms with the same create event somebody may make in the same millisecond.
 const AT_ONCE: u32 = 10_000;
 
+/// How many users of other servers are invited at the same time. Their invites follow the same event, so that the room forks
+/// for a moment.
+const AT_ONCE_ELSEWHERE: usize = 4;
+
 /// What a new room begins with, beside its create event.
 struct First {
     events: Vec<Draft>,
@@ -103,7 +108,6 @@ pub async fn create(
 ) -> Result<OwnedRoomId, SendError> {
     let rules = wanted.version.rules().ok_or_else(|| unsupported(&wanted.version))?;
     check_size(&wanted)?;
-    check_reachable(app, &wanted.invite)?;
     let create = creation::event(creator, &wanted, &rules)?;
     let profiles = profiles(app, creator, &wanted).await?;
     let first = First {
@@ -118,7 +122,10 @@ pub async fn create(
         named_at_random(app, &wanted.version, create, &first).await
     };
     match room {
-        Ok(room) => Ok(room),
+        Ok(room) => {
+            invite_elsewhere(app, &room, creator, &wanted).await;
+            Ok(room)
+        }
         Err(SendError::Refused(refusal)) => Err(contradiction(refusal).into()),
         Err(error) => {
             // Another room may have taken the alias in the meantime: its row is what cannot be written twice.
@@ -220,15 +227,24 @@ fn check_size(wanted: &NewRoom) -> Result<(), Refusal> {
     ))
 }
 
-/// Federation asks the other server before an invite exists; until it is built nobody can be asked.
-fn check_reachable(app: &App, invited: &[OwnedUserId]) -> Result<(), Refusal> {
-    let Some(stranger) = invited.iter().find(|user| user.server_name() != app.server_name) else {
-        return Ok(());
-    };
-    Err(Refusal::forbidden(format!(
-        "This server does not talk to other servers yet: {stranger} cannot be invited, only users of {} can.",
-        app.server_name
-    )))
+/// Invites the users of other servers, whose servers sign their invites first. The room is there already: somebody who cannot
+/// be invited is no reason to tell the client that it is not, which would make another one.
+async fn invite_elsewhere(app: &App, room: &RoomId, creator: &UserId, wanted: &NewRoom) {
+    let mut users: Vec<&OwnedUserId> = wanted.invite.iter().collect();
+    users.retain(|user| user.server_name() != app.server_name);
+    users.sort();
+    users.dedup();
+    stream::iter(users)
+        .for_each_concurrent(AT_ONCE_ELSEWHERE, async |user| {
+            let mut content = CanonicalJsonObject::new();
+            if wanted.is_direct {
+                content.insert("is_direct".to_owned(), CanonicalJsonValue::Bool(true));
+            }
+            if let Err(error) = membership::invite(app, room, creator, user, content).await {
+                tracing::warn!(%room, %user, %error, "create.not_invited");
+            }
+        })
+        .await;
 }
 
 async fn check_alias(app: &App, alias: Option<&RoomAliasId>) -> Result<(), SendError> {

@@ -125,8 +125,10 @@ pub(in crate::api::client) async fn knock(
     matrix: Matrix<knock_room::v3::Request>,
 ) -> Result<knock_room::v3::Response, ApiError> {
     let request = matrix.request;
-    let room = directory::resolve(&app, &request.room_id_or_alias).await?.room;
-    membership::knock(&app, &room, &matrix.identity.user_id, because(request.reason)).await?;
+    let found = directory::resolve(&app, &request.room_id_or_alias).await?;
+    let via = request.via.into_iter().chain(found.servers).collect();
+    let (room, user) = (found.room, &matrix.identity.user_id);
+    membership::knock(&app, &room, via, user, because(request.reason)).await?;
     Ok(knock_room::v3::Response::new(room))
 }
 
@@ -138,7 +140,8 @@ pub(in crate::api::client) async fn knock_by_id(
     matrix: Matrix<KnockById>,
 ) -> Result<knock_room::v3::Response, ApiError> {
     let KnockById { room, reason } = matrix.request;
-    membership::knock(&app, &room, &matrix.identity.user_id, because(reason)).await?;
+    let user = &matrix.identity.user_id;
+    membership::knock(&app, &room, Vec::new(), user, because(reason)).await?;
     Ok(knock_room::v3::Response::new(room))
 }
 

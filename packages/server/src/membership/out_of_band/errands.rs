@@ -1,0 +1,282 @@
+//! What rooms that we are not in have still to be told or asked: durable, tried again for days, and at once when somebody
+//! shows up who is in the room.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use matryx_core::event::Pdu;
+use matryx_repository::{Database, Errand, StoreError, Task};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomId, ServerName};
+use tokio::sync::{Notify, Semaphore, broadcast::error::RecvError, oneshot};
+
+use super::{
+    Way,
+    leave::{self, milliseconds},
+    visit::{Verdict, visit},
+};
+use crate::app::App;
+
+/// How long after an errand has failed it is tried again; doubled after each that follows.
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long it waits at the most.
+const LONGEST_WAIT: Duration = Duration::from_hours(6);
+
+/// The same for tests, which bring servers back quickly.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+
+/// When an errand is given up. A server that comes back later finds that the user does not answer.
+const GIVEN_UP: Duration = Duration::from_hours(14 * 24);
+
+/// How many are on their way at the same time.
+const AT_ONCE: usize = 16;
+
+/// Whose errand, and where.
+type Name = (OwnedRoomId, OwnedUserId);
+
+/// The errands that are not done. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Errands(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    list: Mutex<List>,
+    news: Notify,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    waiting: BTreeMap<Name, Errand>,
+    running: BTreeSet<Name>,
+}
+
+/// An errand that comes up now.
+pub(super) fn errand(app: &App, on: &Pdu, way: &Way, task: Task, wait: Duration) -> Errand {
+    let now = app.clock.now();
+    Errand {
+        room: on.room_id().to_owned(),
+        user: match on.state_key().and_then(|user| user.try_into().ok()) {
+            Some(user) => user,
+            None => on.sender().clone(),
+        },
+        task,
+        event: on.event_id().clone(),
+        version: way.version.clone(),
+        via: way.via.clone(),
+        since: now,
+        next: MilliSecondsSinceUnixEpoch(now.0.saturating_add(milliseconds(wait))),
+        tries: 0,
+    }
+}
+
+impl Errands {
+    /// Reads what is not done yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn open(database: &Database) -> Result<Self, StoreError> {
+        let errands = database.errands().await?.into_iter();
+        let waiting =
+            errands.map(|errand| ((errand.room.clone(), errand.user.clone()), errand)).collect();
+        Ok(Self(Arc::new(Inner {
+            list: Mutex::new(List { waiting, running: BTreeSet::new() }),
+            news: Notify::new(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        })))
+    }
+
+    /// How many are not done.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.list().waiting.len()
+    }
+
+    /// A server that is in this room, or was, has shown itself: what the room has to be told is told now.
+    pub fn resident_seen(&self, app: &App, room: &RoomId) {
+        self.hasten(app, |errand| errand.room == room);
+    }
+
+    /// A server is back.
+    fn back(&self, app: &App, server: &ServerName) {
+        self.hasten(app, |errand| errand.via.iter().any(|via| via == server));
+    }
+
+    /// Errands to tell something become due. What is asked again late is asked late, whoever shows up.
+    fn hasten(&self, app: &App, which: impl Fn(&Errand) -> bool) {
+        let now = app.clock.now();
+        let mut any = false;
+        for errand in self.list().waiting.values_mut() {
+            if errand.next > now && matches!(errand.task, Task::Leave { .. }) && which(errand) {
+                errand.next = now;
+                any = true;
+            }
+        }
+        if any {
+            self.0.news.notify_one();
+        }
+    }
+
+    /// Whether the same is to be asked already.
+    pub(super) fn is_asked(&self, errand: &Errand) -> bool {
+        let list = self.list();
+        let known = list.waiting.get(&(errand.room.clone(), errand.user.clone()));
+        known.is_some_and(|known| known.event == errand.event && known.task == errand.task)
+    }
+
+    /// Keeps a durable errand for later.
+    pub(super) fn add(&self, errand: Errand) {
+        self.list().waiting.insert((errand.room.clone(), errand.user.clone()), errand);
+        self.0.news.notify_one();
+    }
+
+    /// Goes on a durable errand at once, as a task of its own. The answer tells that the first attempt has ended.
+    pub(super) fn begin(&self, app: &App, errand: Errand) -> oneshot::Receiver<()> {
+        let name = (errand.room.clone(), errand.user.clone());
+        let (ended, end) = oneshot::channel();
+        {
+            let mut list = self.list();
+            list.waiting.insert(name.clone(), errand.clone());
+            list.running.insert(name);
+        }
+        let (errands, app) = (self.clone(), app.clone());
+        app.tasks.clone().spawn(async move {
+            errands.run_until_stopped(&app, errand, true).await;
+            // Who waited may have gone.
+            let _ = ended.send(());
+        });
+        end
+    }
+
+    /// Sees to the errands until the server stops.
+    pub(crate) async fn work(self, app: App) {
+        let mut up = app.federation.destinations().on_up();
+        loop {
+            let next = self.start_due(&app);
+            let due = async {
+                match next {
+                    Some(next) => app.clock.sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = app.shutdown.cancelled() => return,
+                () = self.0.news.notified() => {}
+                () = due => {}
+                server = up.recv() => match server {
+                    Ok(server) => self.back(&app, &server),
+                    Err(RecvError::Lagged(_)) => self.hasten(&app, |_| true),
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    /// Starts what is due and has a place; gives the time when the next one is due.
+    fn start_due(&self, app: &App) -> Option<MilliSecondsSinceUnixEpoch> {
+        let now = app.clock.now();
+        let mut list = self.list();
+        let List { waiting, running } = &mut *list;
+        let mut next: Option<MilliSecondsSinceUnixEpoch> = None;
+        for (name, errand) in waiting.iter() {
+            if running.contains(name) {
+                continue;
+            }
+            if errand.next > now {
+                next = Some(next.map_or(errand.next, |next| next.min(errand.next)));
+                continue;
+            }
+            // The one that ends makes room, and wakes us.
+            let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else { break };
+            running.insert(name.clone());
+            let (errands, app, errand) = (self.clone(), app.clone(), errand.clone());
+            app.tasks.clone().spawn(async move {
+                errands.run_until_stopped(&app, errand, false).await;
+                drop(place);
+                errands.0.news.notify_one();
+            });
+        }
+        next
+    }
+
+    /// A server that stops does not wait for others: the errand is kept, and goes on after the next start.
+    async fn run_until_stopped(&self, app: &App, errand: Errand, first: bool) {
+        tokio::select! {
+            () = app.shutdown.cancelled() => {}
+            () = self.run(app, errand, first) => {}
+        }
+    }
+
+    /// One attempt, and what follows of it.
+    async fn run(&self, app: &App, errand: Errand, first: bool) {
+        let over = match attempt(app, &errand, first).await {
+            Ok(over) => over,
+            Err(error) => {
+                tracing::error!(%error, room = %errand.room, "errand.attempt");
+                false
+            }
+        };
+        let name = (errand.room.clone(), errand.user.clone());
+        let next = (!over).then(|| put_off(app, errand.clone())).flatten();
+        let written = match &next {
+            Some(next) => app.database.put_off_errand(next).await,
+            None => app.database.end_errand(&errand).await,
+        };
+        if let Err(error) = written {
+            tracing::error!(%error, room = %errand.room, "errand.write");
+        }
+        let mut list = self.list();
+        list.running.remove(&name);
+        // A newer one may have taken its place.
+        if list.waiting.get(&name).is_some_and(|waiting| waiting.event == errand.event) {
+            match next {
+                Some(next) => drop(list.waiting.insert(name, next)),
+                None => drop(list.waiting.remove(&name)),
+            }
+        }
+        drop(list);
+        self.0.news.notify_one();
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.0.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tries once. Whether that was the last time.
+async fn attempt(app: &App, errand: &Errand, first: bool) -> Result<bool, crate::room::SendError> {
+    let standing = app.rooms.stream().standing(&errand.user).await?;
+    // Whoever has been invited anew, or has joined, does not leave any more.
+    if standing.rooms.get(&errand.room).is_none_or(|mine| mine.event != errand.event) {
+        return Ok(true);
+    }
+    let verdict = visit(app, errand, first).await;
+    match (&errand.task, verdict) {
+        (_, Verdict::Later) => Ok(false),
+        (Task::AskAgain, Verdict::NotThere) => {
+            let only = Some(errand.event.clone());
+            leave::write(app, &errand.room, &errand.user, None, only).await?;
+            Ok(true)
+        }
+        (_, Verdict::Done | Verdict::NotThere | Verdict::NobodyKnows) => Ok(true),
+    }
+}
+
+/// The errand as it is tried next, if it is.
+fn put_off(app: &App, errand: Errand) -> Option<Errand> {
+    let now = app.clock.now();
+    let age = now.0.saturating_sub(errand.since.0);
+    if age >= milliseconds(GIVEN_UP) {
+        tracing::warn!(room = %errand.room, user = %errand.user, "errand.given_up");
+        return None;
+    }
+    let short = app.config.testing.short_federation_backoff;
+    let wait = if short { SHORT_WAIT } else { FIRST_WAIT };
+    let doubled = 1_u32.checked_shl(u32::try_from(errand.tries).unwrap_or(u32::MAX));
+    let wait = wait.saturating_mul(doubled.unwrap_or(u32::MAX)).min(LONGEST_WAIT);
+    let next = MilliSecondsSinceUnixEpoch(now.0.saturating_add(milliseconds(wait)));
+    Some(Errand { next, tries: errand.tries.saturating_add(1), ..errand })
+}

@@ -1,0 +1,108 @@
+//! What comes by the way of events for a room that nobody of this server is in: the end of an invite or of a knock.
+//!
+//! Nothing of the room is held here, so that no rule can be looked up: the word of whoever has invited counts, and that of the
+//! server which let our knock in. Anybody else's is a hint. It is looked into late, because who is neither may be a liar with
+//! good timing, and because the specification leaves the user invited until their inviter says otherwise.
+
+use std::{sync::Arc, time::Duration};
+
+use matryx_core::{event::Pdu, membership::Membership};
+use matryx_repository::{StoreError, Task};
+use ruma::{OwnedUserId, RoomId, RoomVersionId, UserId};
+
+use super::{arrived::is_ours, errands::errand, pending, record, way};
+use crate::{
+    app::App,
+    room::{Aside, Known, Record, SendError},
+};
+
+/// How long after a hint the room is asked.
+const ASKED_AGAIN: Duration = Duration::from_secs(90);
+
+/// What an event of a room that we are not in was to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It has ended an invite or a knock of a user of ours.
+    Taken,
+    /// It may have; the room is asked later.
+    Hint,
+    /// Nothing.
+    Nothing,
+}
+
+/// The version of a room that we are not in, and which a user of ours is invited to or knocks on. Without it the event can't be
+/// read.
+///
+/// # Errors
+/// When the database fails.
+pub async fn room_version(
+    app: &App,
+    room: &RoomId,
+    user: &UserId,
+) -> Result<Option<RoomVersionId>, StoreError> {
+    if !is_ours(app, user) {
+        return Ok(None);
+    }
+    Ok(way(app, room, user).await?.map(|way| way.version))
+}
+
+/// Takes in an event of a room that we are not in. Its signatures have been verified.
+///
+/// # Errors
+/// Why the server could not.
+pub async fn received(app: &App, pdu: Pdu) -> Result<Heard, SendError> {
+    app.errands.resident_seen(app, pdu.room_id());
+    let pdu = Arc::new(pdu);
+    let Some(user) = turned_away(app, &pdu) else { return Ok(Heard::Nothing) };
+    let standing = app.rooms.stream().standing(&user).await?;
+    let look = app.rooms.room(pdu.room_id()).await?.map(|room| room.look());
+    let mine = standing.rooms.get(pdu.room_id()).map(|mine| &**mine);
+    let known = Known { look: look.as_deref(), mine };
+    let Some((mine, way)) = pending(app, known) else { return Ok(Heard::Nothing) };
+    let stood = app.rooms.events().get(&mine.event).await?;
+    let is_known_to =
+        |server: &ruma::ServerName| way.via.first().is_some_and(|first| first == server);
+    let counts = match mine.membership {
+        Membership::Invited => stood.is_some_and(|invite| invite.pdu.sender() == pdu.sender()),
+        _ => is_known_to(pdu.sender().server_name()),
+    };
+    if !counts || !pdu.auth_events().contains(&mine.event) {
+        let stood = mine.event.clone();
+        return hint(app, &pdu, stood, &way).await;
+    }
+    let (here, who, stood) = (app.clone(), user.clone(), mine.event.clone());
+    let event = Arc::clone(&pdu);
+    let aside = Aside::new(user, move |known| {
+        let open = pending(&here, known).filter(|(mine, _)| mine.event == stood);
+        let Some((mine, way)) = open else { return Ok(None) };
+        let mine = record(known, &who, &mine.room, way, &event);
+        Ok(Some(Record { mine, event: Some(Arc::clone(&event)), errand: None }))
+    });
+    let done = app.rooms.aside(pdu.room_id(), aside).await?;
+    let taken = done.events.contains(pdu.event_id());
+    Ok(if taken { Heard::Taken } else { Heard::Nothing })
+}
+
+/// The user of ours whom somebody else has made leave, or banned.
+fn turned_away(app: &App, pdu: &Pdu) -> Option<OwnedUserId> {
+    let out = matches!(pdu.membership(), Some(Membership::Left | Membership::Banned));
+    let user: OwnedUserId = pdu.state_key().filter(|_| out)?.try_into().ok()?;
+    (is_ours(app, &user) && *pdu.sender() != user).then_some(user)
+}
+
+/// Has the room asked later. One errand a user and room: hints that come until then say nothing more.
+async fn hint(
+    app: &App,
+    pdu: &Pdu,
+    stood: ruma::OwnedEventId,
+    way: &super::Way,
+) -> Result<Heard, SendError> {
+    let mut errand = errand(app, pdu, way, Task::AskAgain, ASKED_AGAIN);
+    errand.event = stood;
+    if app.errands.is_asked(&errand) {
+        return Ok(Heard::Hint);
+    }
+    app.database.put_errand(&errand).await?;
+    app.errands.add(errand);
+    Ok(Heard::Hint)
+}

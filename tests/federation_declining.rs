@@ -1,0 +1,156 @@
+//! Declining invites of rooms that nobody here is in: at once for the user, whatever other servers do; and for the room as soon
+//! as it can be told.
+
+use std::time::{Duration, Instant};
+
+use ruma::RoomVersionId;
+use serde_json::json;
+
+use crate::support::{Abroad, Asked, Peer, SharedPair, Sync, TestServer, Told, eventually};
+
+static PAIR: SharedPair = SharedPair::new();
+
+const MAKE: &str = "/_matrix/federation/v1/make_leave/";
+const SEND: &str = "/_matrix/federation/v2/send_leave/";
+
+#[test]
+fn the_room_is_told_with_the_reason() {
+    PAIR.run(async |pair| {
+        for version in [RoomVersionId::V11, RoomVersionId::V12] {
+            let (server, peer) = (&pair.a, Peer::start().await);
+            let bob = server.user("bob").await;
+            let room = Abroad::new(&peer, version);
+            room.lets_leave(&peer, &bob.id);
+            room.invite(&peer, server, &bob.id).await;
+            let since = bob.sync(Sync::initial()).await;
+            bob.act(&room.id, "leave", json!({ "reason": "no time" })).await.ok();
+            // Where the other server answers, the order of things is kept.
+            assert_eq!(peer.count(SEND), 1);
+            let sent = peer.hears(SEND).await.body;
+            assert_eq!(sent["content"], json!({ "membership": "leave", "reason": "no time" }));
+            assert_eq!((&sent["sender"], &sent["state_key"]), (&json!(bob.id), &json!(bob.id)));
+            assert!(sent["signatures"][server.name()].is_object());
+            let left = bob.sync(Sync::since(&since.next_batch)).await;
+            let said = left.left(&room.id).happened("m.room.member", &bob.id).cloned().unwrap();
+            assert_eq!(said["content"]["membership"], "leave");
+            bob.sync(Sync::initial()).await.silent(&room.id);
+        }
+    });
+}
+
+/// What a server answers.
+type Answering = fn(&Abroad, &str) -> Told;
+
+#[test]
+fn whatever_the_other_server_does_the_user_is_out() {
+    PAIR.run(async |pair| {
+        let answers: [(&str, Answering); 8] = [
+            ("not found", |_, _| Told::error(404, "M_NOT_FOUND")),
+            ("forbidden", |_, _| Told::error(403, "M_FORBIDDEN")),
+            ("failing", |_, _| Told::error(500, "M_UNKNOWN")),
+            ("hanging", |_, _| Told::Hang),
+            ("nonsense", |_, _| Told::Raw(200, "hello".into())),
+            ("another membership", |room, user| Told::ok(room.template(user, "join"))),
+            ("another user", |room, _| Told::ok(room.template("@x:example.org", "leave"))),
+            ("an empty answer", |_, _| Told::ok(json!({}))),
+        ];
+        for (what, answer) in answers {
+            let (server, peer) = (&pair.a, Peer::start().await);
+            let bob = server.user("bob").await;
+            let room = Abroad::new(&peer, RoomVersionId::V12);
+            room.invite(&peer, server, &bob.id).await;
+            let told = answer(&room, &bob.id);
+            peer.on(MAKE, move |_: &Asked| told.clone());
+            out_at_once(what, &bob, &room).await;
+            // Whoever is invited anew sees that.
+            let (id, event) = room.says(&peer, &room.host, &bob.id, "invite", &["$again"]);
+            room.hand_in(&peer, server, &id, &event).await.ok();
+            bob.sync(Sync::initial()).await.invited(&room.id);
+        }
+    });
+}
+
+async fn out_at_once(what: &str, bob: &crate::support::TestUser, room: &Abroad) {
+    let since = bob.sync(Sync::initial()).await;
+    since.invited(&room.id);
+    let begun = Instant::now();
+    bob.leave(&room.id).await.ok();
+    let taken = begun.elapsed();
+    assert!(taken < Duration::from_secs(5), "{what}: {taken:?}");
+    let news = bob.sync(Sync::since(&since.next_batch)).await;
+    assert_eq!(news.left(&room.id).membership(bob), Some("leave"), "{what}");
+    bob.leave(&room.id).await.ok();
+    bob.sync(Sync::since(&news.next_batch)).await.silent(&room.id);
+    bob.sync(Sync::initial()).await.silent(&room.id);
+    bob.forget(&room.id).await.ok();
+}
+
+#[test]
+fn a_server_that_comes_back_is_told_also_after_a_restart() {
+    crate::support::runtime().block_on(async {
+        let [server] = TestServer::together(["a"]).await;
+        let peer = Peer::start().await;
+        let [bob, carol] = server.users(["bob", "carol"]).await;
+        let room = Abroad::new(&peer, RoomVersionId::V12);
+        room.invite(&peer, &server, &bob.id).await;
+        room.invite(&peer, &server, &carol.id).await;
+        peer.on(MAKE, |_: &Asked| Told::error(503, "M_UNKNOWN"));
+        bob.leave(&room.id).await.ok();
+        carol.leave(&room.id).await.ok();
+        assert_eq!(server.app().errands.count(), 2);
+        let server = server.restart().await;
+        assert_eq!(peer.count(SEND), 0);
+        let (template, other) =
+            (room.template(&bob.id, "leave"), room.template(&carol.id, "leave"));
+        let bobs = bob.localpart.clone();
+        peer.on(MAKE, move |asked: &Asked| {
+            Told::ok(if asked.path.contains(&bobs) { template.clone() } else { other.clone() })
+        });
+        peer.on(SEND, |_: &Asked| Told::ok(json!({})));
+        for user in [&bob, &carol] {
+            let sent = peer
+                .hears_one(|asked| asked.path.starts_with(SEND) && asked.body["sender"] == user.id);
+            assert_eq!(sent.await.body["content"]["membership"], "leave");
+        }
+        let app = server.app();
+        eventually("all errands done", async || match app.errands.count() {
+            0 => Ok(()),
+            left => Err(format!("{left} left")),
+        })
+        .await;
+    });
+}
+
+#[test]
+fn who_was_never_invited_has_nothing_to_leave() {
+    PAIR.run(async |pair| {
+        let bob = pair.a.user("bob").await;
+        bob.leave("!nowhere:example.org").await.refused(404, "M_NOT_FOUND");
+        bob.forget("!nowhere:example.org").await.refused(404, "M_NOT_FOUND");
+    });
+}
+
+#[test]
+fn between_two_servers_the_order_of_things_is_kept() {
+    PAIR.run(async |pair| {
+        for (here, there) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+            let (alice, bob) = (here.user("alice").await, there.user("bob").await);
+            for version in ["6", "10", "12"] {
+                let room = alice.new_room(json!({ "room_version": version })).await;
+                for _ in 0..3 {
+                    alice.invite(&room, &bob).await.ok();
+                    bob.sync(Sync::initial()).await.invited(&room);
+                    bob.act(&room, "leave", json!({ "reason": "not now" })).await.ok();
+                    assert_eq!(alice.membership(&room, &bob).await, "leave");
+                    assert_eq!(alice.member(&room, &bob).await["reason"], "not now");
+                    bob.sync(Sync::initial()).await.silent(&room);
+                }
+                // In a room where nobody is left there is nobody to tell.
+                alice.invite(&room, &bob).await.ok();
+                alice.leave(&room).await.ok();
+                bob.leave(&room).await.ok();
+                bob.sync(Sync::initial()).await.silent(&room);
+            }
+        }
+    });
+}
