@@ -2,6 +2,7 @@
 
 use std::slice::from_ref;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use matryx_server::federation::keys::RequestError;
 use ruma::serde::Base64;
@@ -142,5 +143,33 @@ fn a_number_that_is_not_canonical_harms_only_itself() {
         let body = r#"{ "b": [1, "\u00e4"], "a": 1.5 }"#;
         let origin = judged(server, PATH, body, &[header]).await.unwrap();
         assert_eq!(origin, peer.name().as_str());
+    });
+}
+
+#[test]
+fn the_door_says_what_is_wrong() {
+    SERVER.run(async |server| {
+        let peer = Peer::start().await;
+        let us = &server.app().server_name;
+        let path = "/_matrix/federation/v1/event/$nothing";
+        let get = async |headers: &[String]| {
+            peer.send(server, Method::GET, path, headers, Bytes::new()).await
+        };
+        get(&[]).await.refused(401, "M_UNAUTHORIZED");
+        get(&["Bearer token".to_owned()]).await.refused(401, "M_UNAUTHORIZED");
+        let elsewhere = peer.sign(us, &Method::GET, "/elsewhere", "").to_string();
+        let sentence = get(&[elsewhere]).await.refused(401, "M_UNAUTHORIZED");
+        sentence.says(peer.name().as_str()).says(peer.key().key_id().as_str());
+        let good = peer.sign(us, &Method::GET, path, "").to_string();
+        get(&[good]).await.refused(404, "M_NOT_FOUND");
+
+        let path = "/_matrix/federation/v2/send_join/!room:localhost/$event";
+        let signed = peer.sign(us, &Method::PUT, path, "{}").to_string();
+        let put = async |body: &str| {
+            let body = Bytes::from(body.to_owned());
+            peer.send(server, Method::PUT, path, from_ref(&signed), body).await
+        };
+        put("nonsense").await.refused(400, "M_NOT_JSON");
+        put(r#"{"a":1}"#).await.refused(401, "M_UNAUTHORIZED");
     });
 }

@@ -188,3 +188,54 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 fn number(time: MilliSecondsSinceUnixEpoch) -> CanonicalJsonValue {
     CanonicalJsonValue::Integer(time.0.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use ruma::uint;
+
+    use super::*;
+
+    const KEYS: &str = "ed25519 a_1 AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA\n\
+                        ed25519 a_2 AAIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA\n";
+
+    fn ids(keys: &PublicKeySet) -> Vec<&str> {
+        keys.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn files_are_read_and_rotated() {
+        let keys = OwnKeys::parse(KEYS, "\n").unwrap();
+        assert_eq!(keys.signing().version(), "a_1");
+        assert_eq!(ids(&keys.public(None)), ["ed25519:a_1", "ed25519:a_2"]);
+
+        let new = SigningKey::from_seed("a_3", [7; 32]).unwrap();
+        let now = MilliSecondsSinceUnixEpoch(uint!(1000));
+        let (signing, old) = keys.rotate(&new, now);
+        let rotated = OwnKeys::parse(&signing, &old).unwrap();
+        assert_eq!(rotated.signing().version(), "a_3");
+        assert_eq!(rotated.old(), [OldKey::of(keys.signing(), now)]);
+        let before = rotated.public(Some(MilliSecondsSinceUnixEpoch(uint!(999))));
+        assert_eq!(ids(&before), ["ed25519:a_1", "ed25519:a_2", "ed25519:a_3"]);
+        assert_eq!(ids(&rotated.public(Some(now))), ["ed25519:a_2", "ed25519:a_3"]);
+        // Half a rotation is none.
+        let half = OwnKeys::parse(KEYS, &old).unwrap();
+        assert!(half.old().is_empty());
+    }
+
+    #[test]
+    fn damaged_lines_are_named() {
+        OwnKeys::parse("", "").unwrap_err();
+        OwnKeys::parse(&format!("{KEYS}more"), "").unwrap_err();
+        let key = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA";
+        for bad in [
+            "ed25519 a_1".to_owned(),
+            format!("rsa a_1 {key} 1"),
+            format!("ed25519 a_1 {key} soon"),
+            format!("ed25519 a-1 {key} 1"),
+            "ed25519 a_1 AQID 1".to_owned(),
+        ] {
+            let error = OwnKeys::parse(KEYS, &bad).unwrap_err();
+            assert_eq!(error, OwnKeysError::Old(bad));
+        }
+    }
+}
