@@ -13,6 +13,7 @@ mod crash;
 mod federation_bad_input;
 mod federation_declining;
 mod federation_destinations;
+mod federation_enter;
 mod federation_history;
 mod federation_invites;
 mod federation_inviting;
