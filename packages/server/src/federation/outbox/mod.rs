@@ -36,6 +36,9 @@ use crate::{
     room::{Events, Rooms},
 };
 
+/// How many servers are begun with before others have their turn.
+const TOGETHER: usize = 2;
+
 /// What waits for other servers. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox(Arc<Inner>);
@@ -117,9 +120,9 @@ impl Outbox {
         if self.0.ground.set(ground).is_err() {
             return Ok(());
         }
-        for out in &outgoing {
-            self.post(out, &cursors);
-        }
+        let idle: Vec<_> = outgoing.iter().flat_map(|out| self.post(out, &cursors)).collect();
+        self.run(idle);
+        // What has come before there was anybody to send it.
         self.run_idle();
         let (ledger, database) = (self.clone(), database.clone());
         tasks.spawn(async move { ledger.0.ledger.keep(&database, &shutdown).await });
@@ -154,9 +157,11 @@ impl Outbox {
                 () = ground.shutdown.cancelled() => return,
                 batch = news.recv() => {
                     let Some(batch) = batch else { return };
-                    for out in &batch {
-                        self.post(out, &nowhere);
-                    }
+                    // Whoever has sent it is answered first.
+                    tokio::task::yield_now().await;
+                    let idle: Vec<_> =
+                        batch.iter().flat_map(|out| self.post(out, &nowhere)).collect();
+                    self.run_by_and_by(idle).await;
                 }
                 server = up.recv() => match server {
                     Ok(server) => self.wake(Some(&server)),
@@ -167,15 +172,19 @@ impl Outbox {
         }
     }
 
-    /// Puts an event into the queues of the servers that are owed it.
-    fn post(&self, out: &Out, cursors: &HashMap<OwnedServerName, OutPlace>) {
+    /// Puts an event into the queues of the servers that are owed it. Returns those at whose queues nobody is.
+    fn post(
+        &self,
+        out: &Out,
+        cursors: &HashMap<OwnedServerName, OutPlace>,
+    ) -> Vec<OwnedServerName> {
         let owed: Vec<&OwnedServerName> = out
             .receivers()
             .filter(|server| cursors.get(*server).is_none_or(|cursor| *cursor < out.place))
             .collect();
         if owed.is_empty() {
             self.0.ledger.done([out.place]);
-            return;
+            return Vec::new();
         }
         let parcel = Arc::new(Parcel::new(out, owed.len()));
         let mut idle = Vec::new();
@@ -193,7 +202,7 @@ impl Outbox {
             }
         }
         self.0.ledger.done(settled(&gone));
-        self.run(idle);
+        idle
     }
 
     /// The server, if nobody is at its queue: whoever gets it is.
@@ -207,6 +216,14 @@ impl Outbox {
         let Some(ground) = self.0.ground.get() else { return };
         for server in servers {
             ground.tasks.spawn(self.clone().send_to(server));
+        }
+    }
+
+    /// The same, a few at a time: hundreds at once would stand between everybody else and the processor.
+    async fn run_by_and_by(&self, servers: Vec<OwnedServerName>) {
+        for few in servers.chunks(TOGETHER) {
+            self.run(few.to_vec());
+            tokio::task::yield_now().await;
         }
     }
 
