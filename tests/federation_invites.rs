@@ -170,3 +170,22 @@ fn since_version_12_the_create_event_comes_along_and_is_looked_at() {
         assert_eq!(stripped.len(), 2, "{stripped:?}");
     });
 }
+
+#[test]
+fn an_invite_from_another_server_is_accepted() {
+    PAIR.run(async |pair| {
+        let (alice, bob) = (pair.a.user("alice").await, pair.b.user("bob").await);
+        for version in ["10", "12"] {
+            let room = alice.new_room(json!({ "room_version": version, "is_direct": true })).await;
+            alice.invite(&room, &bob).await.ok();
+            let since = bob.sync(Sync::initial()).await;
+            since.invited(&room);
+            bob.join(&room).await.ok();
+            let news = bob.sync(Sync::since(&since.next_batch)).await;
+            let joined = news.joined(&room).happened("m.room.member", &bob.id).cloned().unwrap();
+            assert_eq!(joined["unsigned"]["prev_content"]["membership"], "invite");
+            assert_eq!(joined["unsigned"]["prev_sender"], alice.id);
+            assert_eq!(alice.membership(&room, &bob).await, "join");
+        }
+    });
+}

@@ -17,7 +17,7 @@ pub(super) use self::leave::leave;
 pub use self::{
     arrived::{Arrival, arrived},
     errands::Errands,
-    received::{Heard, received, room_version},
+    received::{Heard, delivered, received, room_version},
 };
 use crate::{
     app::App,

@@ -8,7 +8,9 @@ use std::{sync::Arc, time::Duration};
 
 use matryx_core::{event::Pdu, membership::Membership};
 use matryx_repository::{StoreError, Task};
-use ruma::{OwnedUserId, RoomId, RoomVersionId, UserId};
+use ruma::{OwnedUserId, RoomId, RoomVersionId, UserId, events::TimelineEventType};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{arrived::is_ours, errands::errand, pending, record, way};
 use crate::{
@@ -105,4 +107,38 @@ async fn hint(
     app.database.put_errand(&errand).await?;
     app.errands.add(errand);
     Ok(Heard::Hint)
+}
+
+/// Takes in what another server sends of a room that we are not in. Only what may end an invite or a knock of a user of ours is
+/// looked at; whoever sends it is, or was, in the room, and is told what the room has still to be told.
+///
+/// # Errors
+/// Why the server could not.
+pub async fn delivered(
+    app: &App,
+    room: &RoomId,
+    events: &[Box<RawValue>],
+) -> Result<(), SendError> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(rename = "type")]
+        kind: TimelineEventType,
+        state_key: OwnedUserId,
+    }
+    app.errands.resident_seen(app, room);
+    for event in events {
+        let Ok(named) = serde_json::from_str::<Named>(event.get()) else { continue };
+        if named.kind != TimelineEventType::RoomMember {
+            continue;
+        }
+        let version = room_version(app, room, &named.state_key).await?;
+        let Some(rules) = version.and_then(|version| version.rules()) else { continue };
+        let Ok(object) = serde_json::from_str(event.get()) else { continue };
+        match app.federation.open(object, &rules).await {
+            Ok(pdu) if pdu.room_id() == room => drop(received(app, pdu).await?),
+            Ok(_) => {}
+            Err(error) => tracing::info!(%error, %room, "out_of_band.unopened"),
+        }
+    }
+    Ok(())
 }
