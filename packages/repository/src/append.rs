@@ -10,8 +10,8 @@ use ruma::{OwnedEventId, OwnedRoomId};
 use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
-    Alias, Database, Errand, Fork, Mine, Out, RoomHead, ServerSet, StoreError, StoredEvent,
-    TransactionKey, alias, errand, event, mine, out,
+    Alias, Database, Errand, Fork, Gap, Mine, Out, RoomHead, ServerSet, StoreError, StoredEvent,
+    TransactionKey, alias, errand, event, gap, mine, out,
     room::{self, signed},
     value::{named, record},
 };
@@ -46,6 +46,10 @@ pub struct Append {
     pub sets: Vec<Arc<ServerSet>>,
     /// What a room that we are not in has still to be told.
     pub errands: Vec<Errand>,
+    /// Gaps that have come about, or have been filled further.
+    pub gaps: Vec<Gap>,
+    /// What fills them: events that get a number before one of the room's lines, and change no current state.
+    pub fills: Vec<Arc<StoredEvent>>,
 }
 
 /// A new line of a room.
@@ -130,6 +134,7 @@ impl Database {
 
 impl Batch {
     fn add(&mut self, pos: u64, append: &Append) {
+        let room = &append.room;
         if let Some(head) = &append.head {
             self.add_head(pos, append.was, head);
             for line in &append.lines {
@@ -140,8 +145,15 @@ impl Batch {
                 } else {
                     self.add_new(id, row);
                 }
-                self.add_line(&append.room, head.epoch, pos, line);
+                self.add_line(room, head.epoch, pos, line);
             }
+        }
+        for event in &append.fills {
+            let Some(n) = event.n else { continue };
+            self.replace(named("event", event.pdu.event_id()), event::row_of(event));
+            let place = vec![room.as_str().into_value(), n.into_value()];
+            let id = named("event", event.pdu.event_id());
+            self.add_new(record("line", place), object! { pos: signed(pos), event: id });
         }
         for event in &append.events {
             self.replace(named("event", event.pdu.event_id()), event::row_of(event));
@@ -165,6 +177,10 @@ impl Batch {
             self.add_new(id, row);
         }
         for (id, row) in append.sets.iter().map(|set| out::set_row(set)) {
+            self.replace(id, row);
+        }
+        for gap in &append.gaps {
+            let (id, row) = gap::row_of(room, gap);
             self.replace(id, row);
         }
         for alias in &append.aliases {
@@ -196,7 +212,6 @@ impl Batch {
         let place = vec![room.as_str().into_value(), line.n.into_value()];
         if line.gap {
             row.insert("gap".to_owned(), true.into_value());
-            self.replace(record("gap", place.clone()), Object::new());
         }
         self.add_new(record("line", place), row);
         for change in &line.changes {

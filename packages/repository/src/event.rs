@@ -1,7 +1,10 @@
 //! `event:⟨id⟩`: every event that is kept, whatever became of it, and `fork:⟨id⟩`, the state before those that stand where
 //! their room forked.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use matryx_core::{
     event::Pdu,
@@ -35,6 +38,24 @@ pub struct StoredEvent {
     pub sent: Option<Sent>,
 }
 
+impl StoredEvent {
+    /// An event of another server that has been judged and has no line.
+    #[must_use]
+    pub fn received(pdu: &Arc<Pdu>, fate: Judgement, before: Before) -> Self {
+        let pdu = match fate {
+            Judgement::Rejected(_) if !pdu.rejected() => Arc::new(Pdu::clone(pdu).into_rejected()),
+            _ => Arc::clone(pdu),
+        };
+        Self { pdu, n: None, fate, before, replaces: None, redacted_by: None, sent: None }
+    }
+
+    /// Whether it came alone and has still to be judged in its place.
+    #[must_use]
+    pub fn awaits_place(&self) -> bool {
+        self.before == Before::Unknown && !matches!(self.fate, Judgement::Rejected(_))
+    }
+}
+
 /// Where the state before an event is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
@@ -42,7 +63,8 @@ pub enum Before {
     Log(i64),
     /// It is no point of the log: [`Database::fork`] has it.
     Fork,
-    /// It is not known: the event is an outlier, kept for what it says and not for where it stands.
+    /// It is not known: the event is an outlier, kept for what it says and not for where it stands. No event can be judged by
+    /// following it until it comes again in its place.
     Unknown,
 }
 
@@ -66,6 +88,8 @@ pub struct Fork {
     pub base: i64,
     /// What is different there: `None` for a key that is absent.
     pub delta: Vec<(StateKey, Option<StateEntry>)>,
+    /// The event whose row says all this already: then `delta` is empty here.
+    pub like: Option<OwnedEventId>,
 }
 
 #[derive(SurrealValue)]
@@ -195,13 +219,19 @@ pub(crate) fn fork_row(fork: &Fork) -> Object {
             }
         })
         .collect();
-    object! { base: fork.base, delta: delta }
+    let mut row = object! { base: fork.base, delta: delta };
+    if let Some(like) = &fork.like {
+        row.insert("like".to_owned(), like.as_str().into_value());
+    }
+    row
 }
 
 #[derive(SurrealValue)]
 struct ForkRow {
+    id: RecordId,
     base: i64,
     delta: Vec<DeltaRow>,
+    like: Option<String>,
 }
 
 #[derive(SurrealValue)]
@@ -210,6 +240,29 @@ struct DeltaRow {
     key: String,
     event: Option<String>,
     membership: Option<String>,
+}
+
+impl TryFrom<ForkRow> for Fork {
+    type Error = StoreError;
+
+    fn try_from(row: ForkRow) -> Result<Self, StoreError> {
+        let delta = row
+            .delta
+            .into_iter()
+            .map(|row| {
+                let entry = entry("fork", row.event, row.membership.as_deref())?;
+                Ok((StateKey::new(row.kind.into(), row.key), entry))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Self { event_id: event_named(&row.id)?, base: row.base, delta, like: None })
+    }
+}
+
+/// The event that a row is named after.
+fn event_named(id: &RecordId) -> Result<OwnedEventId, StoreError> {
+    let name = name_of(id)?;
+    let bad = |why| StoreError::Inconsistent { table: "fork", row: name.to_owned(), why };
+    parsed(name, &bad)
 }
 
 /// A state entry from its two columns.
@@ -259,18 +312,41 @@ impl Database {
     /// # Errors
     /// When the database fails.
     pub async fn fork(&self, id: &EventId) -> Result<Option<Fork>, StoreError> {
-        let mut answer =
-            self.ask("SELECT * FROM ONLY $id", object! { id: named("fork", id) }).await?;
-        let Some(row) = answer.take::<Option<ForkRow>>(0)? else { return Ok(None) };
-        let delta = row
-            .delta
+        Ok(self.forks([id]).await?.pop())
+    }
+
+    /// The states before these events, as far as their [`Before`] is [`Before::Fork`], in no particular order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forks(
+        &self,
+        ids: impl IntoIterator<Item = &EventId> + Send,
+    ) -> Result<Vec<Fork>, StoreError> {
+        let ids: Vec<RecordId> = ids.into_iter().map(|id| named("fork", id)).collect();
+        let rows = self.fork_rows(ids).await?;
+        let likes: BTreeSet<&String> = rows.iter().filter_map(|row| row.like.as_ref()).collect();
+        let likes = likes.into_iter().map(|id| named("fork", id)).collect();
+        let likes: HashMap<String, Fork> = self
+            .fork_rows(likes)
+            .await?
             .into_iter()
-            .map(|row| {
-                let entry = entry("fork", row.event, row.membership.as_deref())?;
-                Ok((StateKey::new(row.kind.into(), row.key), entry))
-            })
+            .map(|row| Ok((name_of(&row.id)?.to_owned(), Fork::try_from(row)?)))
             .collect::<Result<_, StoreError>>()?;
-        Ok(Some(Fork { event_id: id.to_owned(), base: row.base, delta }))
+        rows.into_iter()
+            .map(|row| match row.like.as_ref().and_then(|like| likes.get(like)) {
+                Some(like) => Ok(Fork { event_id: event_named(&row.id)?, ..like.clone() }),
+                None => row.try_into(),
+            })
+            .collect()
+    }
+
+    async fn fork_rows(&self, ids: Vec<RecordId>) -> Result<Vec<ForkRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut answer = self.ask("SELECT * FROM $ids", object! { ids: ids }).await?;
+        Ok(answer.take(0)?)
     }
 
     /// The redaction that came before its target.

@@ -155,7 +155,7 @@ impl Rooms {
         };
         work.look = self.put_ahead(&was, ready, &current).await?;
         work.events.clear();
-        let outlier = self.find(work, ready.event.event_id()).await?.is_some();
+        let known = self.find(work, ready.event.event_id()).await?;
 
         let (before, fork) = if was.n == 0 {
             (Before::Log(0), None)
@@ -163,7 +163,7 @@ impl Rooms {
             let delta = difference(&current, &ready.state);
             let delta = delta.into_iter().map(|change| (change.key, change.new)).collect();
             let event_id = ready.event.event_id().clone();
-            (Before::Fork, Some(Fork { event_id, base: was.n + 1, delta }))
+            (Before::Fork, Some(Fork { event_id, base: was.n + 1, delta, like: None }))
         };
         rows.forks.extend(fork);
         let change = Change {
@@ -181,14 +181,12 @@ impl Rooms {
                 tip: None,
                 changes: vec![change],
                 arrivals: Vec::new(),
-                outlier,
+                known,
             },
             ours,
             rows,
         );
-        for line in &mut rows.lines {
-            line.gap = true;
-        }
+        self.mark_gap(&ready.event, work, rows).await?;
         for change in difference(&was.state, &current) {
             if change.key != ready.own {
                 let record = self.record_in(change, was.n, work).await?;

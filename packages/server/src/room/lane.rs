@@ -19,7 +19,9 @@ use tokio::sync::oneshot;
 use super::{
     Aside, Changes, Desk, Door, Intent, Prepared, Proposal, Received, Room, Rooms, Said, SendError,
     committer::{Group, Pending},
+    fill::Filling,
     import::Ready,
+    receive::Given,
     stripped,
     work::{Rows, Work},
 };
@@ -46,6 +48,12 @@ pub(super) enum Ask {
     Aside(Aside),
     /// A room that is held elsewhere is held here from now on.
     Import(Box<Ready>),
+    /// Someone else has said something after what we do not hold.
+    ReceiveAt(Arc<Pdu>, Given),
+    /// These are kept without their place.
+    Learn(Vec<Arc<Pdu>>),
+    /// These fill a gap.
+    Fill(Filling),
 }
 
 impl std::fmt::Debug for Ask {
@@ -56,6 +64,9 @@ impl std::fmt::Debug for Ask {
             Self::Prepare(_) => f.write_str("Prepare"),
             Self::Aside(aside) => write!(f, "Aside({})", aside.user),
             Self::Import(_) => f.write_str("Import"),
+            Self::ReceiveAt(pdu, _) => write!(f, "ReceiveAt({})", pdu.event_id()),
+            Self::Learn(pdus) => write!(f, "Learn({})", pdus.len()),
+            Self::Fill(filling) => write!(f, "Fill({}, {})", filling.n, filling.events.len()),
         }
     }
 }
@@ -71,14 +82,23 @@ pub(super) enum Outcome {
     Held,
     /// This would be said.
     Prepared(Box<Prepared>),
+    /// What could be judged is kept.
+    Learned,
+    /// So many events stand in a gap that did not before.
+    Filled(u32),
 }
 
 impl Rooms {
     /// Puts a job into a room's queue, and sees to it that somebody works on it.
     pub(super) fn enqueue(&self, room: &Arc<Room>, job: Job) {
+        self.enqueue_all(room, std::iter::once(job));
+    }
+
+    /// Puts jobs into a room's queue, one behind the other.
+    pub(super) fn enqueue_all(&self, room: &Arc<Room>, jobs: impl Iterator<Item = Job>) {
         let mut queue = room.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.jobs.push_back(job);
-        if !queue.draining {
+        queue.jobs.extend(jobs);
+        if !queue.draining && !queue.jobs.is_empty() {
             queue.draining = true;
             tokio::spawn(self.clone().drain(Arc::clone(room)));
         }
@@ -190,10 +210,17 @@ impl Rooms {
     async fn run(&self, ask: &Ask, work: &mut Work, rows: &mut Rows) -> Result<Outcome, SendError> {
         match ask {
             Ask::Send(intent) => self.intend(intent, work, rows).await.map(Outcome::Said),
-            Ask::Receive(pdu, door) => self.hear(pdu, *door, work, rows).await.map(Outcome::Heard),
             Ask::Prepare(intent) => self.prepare_in(intent, work).await,
             Ask::Aside(aside) => self.set_aside(aside, work, rows).await.map(Outcome::Said),
             Ask::Import(ready) => self.adopt(ready, work, rows).await,
+            Ask::Receive(pdu, door) => {
+                self.hear(pdu, *door, &Given::default(), work, rows).await.map(Outcome::Heard)
+            }
+            Ask::ReceiveAt(pdu, given) => {
+                self.hear(pdu, Door::Transaction, given, work, rows).await.map(Outcome::Heard)
+            }
+            Ask::Learn(pdus) => self.take_in(pdus, work, rows).await.map(|()| Outcome::Learned),
+            Ask::Fill(filling) => self.take_fills(filling, work, rows).await.map(Outcome::Filled),
         }
     }
 

@@ -8,7 +8,7 @@ use matryx_core::{
     membership::{JoinRule, Membership},
     room::{Change, Powers, StateEntry, StateKey, StateMap},
 };
-use matryx_repository::{RoomHead, ServerSet, Tip};
+use matryx_repository::{Gap, RoomHead, ServerSet, Tip};
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
     UserId, events::StateEventType, room_version_rules::RoomVersionRules,
@@ -45,6 +45,8 @@ pub struct Look {
     pub servers: OrdMap<OwnedServerName, u64>,
     /// The servers in the room beside this one, once somebody has asked.
     pub(super) others: OnceLock<Option<Arc<ServerSet>>>,
+    /// Before which lines something is or was missing.
+    pub gaps: OrdMap<i64, Gap>,
 }
 
 /// A forward extremity and the state after it.
@@ -93,6 +95,7 @@ impl Look {
             invited: 0,
             servers: OrdMap::new(),
             others: OnceLock::new(),
+            gaps: OrdMap::new(),
         }
     }
 

@@ -48,7 +48,7 @@ impl Rooms {
                 events.into_iter().next().map(Preparation::Stands).ok_or(SendError::Panicked)
             }
             Outcome::Prepared(prepared) => Ok(Preparation::Sealed(prepared)),
-            Outcome::Heard(_) | Outcome::Held => Err(SendError::Panicked),
+            _ => Err(SendError::Panicked),
         }
     }
 

@@ -6,15 +6,14 @@
 //! hash) are behind whoever calls: `matryx_core::event::open` does them.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use matryx_core::{
     event::Pdu,
     room::{
-        Judgement, StateEntry, StateKey, StateMap, difference, judge_by_auth_events,
-        judge_by_state, resolve,
+        Judgement, StateEntry, StateKey, StateMap, difference, judge_by_auth_events, judge_by_state,
     },
 };
 use matryx_repository::{Before, Fork, StoreError, StoredEvent, Tip};
@@ -47,35 +46,42 @@ pub enum Received {
     Missing(Vec<OwnedEventId>),
 }
 
+/// What another server says of the state at events that we do not hold.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// The state after such an event. All that stands in it is held.
+    pub after: HashMap<OwnedEventId, StateMap>,
+}
+
 impl Rooms {
     /// Judges an event and settles it into the room.
     pub(super) async fn hear(
         &self,
         pdu: &Arc<Pdu>,
         door: Door,
+        given: &Given,
         work: &mut Work,
         rows: &mut Rows,
     ) -> Result<Received, SendError> {
         let known = self.find(work, pdu.event_id()).await?;
-        if let Some(known) = known.as_ref().filter(|known| known.before != Before::Unknown) {
-            return Ok(Received::Known(known.fate.clone()));
-        }
+        // What came alone before, without its place, has to be judged in its place now. If its own auth events did not
+        // allow it, that is final.
+        let known = match known {
+            Some(known) if known.awaits_place() => Some(known),
+            Some(known) => return Ok(Received::Known(known.fate.clone())),
+            None => None,
+        };
+        let pdu = known.as_ref().map_or(pdu, |known| &known.pdu);
         let named: BTreeSet<&OwnedEventId> =
             pdu.prev_events().iter().chain(pdu.auth_events()).collect();
         let found = self.find_all(work, named.iter().map(|id| &***id)).await?;
-        // What allows an event may be an outlier; of what it follows, the state has to be known.
-        let has = |id: &OwnedEventId| {
-            let event = found.get(id);
-            event.is_some_and(|event| event.before != Before::Unknown)
-                || (event.is_some() && !pdu.prev_events().contains(id))
-        };
-        let missing: Vec<OwnedEventId> = named.into_iter().filter(|id| !has(id)).cloned().collect();
+        let missing = missing(pdu, &found, given);
         if !missing.is_empty() {
             return Ok(Received::Missing(missing));
         }
 
-        let state = self.state_before(pdu, work).await?;
-        let fate = self.judge_received(pdu, &found, &state, work).await?;
+        let state = self.state_before(pdu, given, work).await?;
+        let fate = self.judge_received(pdu, &found, &state, given, work).await?;
         if door == Door::Handshake && fate != Judgement::Accepted {
             // Whoever brings it is told, and nobody else has it: there is nothing to keep.
             return Ok(Received::Judged(fate));
@@ -84,18 +90,8 @@ impl Rooms {
         rows.forks.extend(fork);
         work.before.insert(pdu.event_id().clone(), state.clone());
         if fate != Judgement::Accepted {
-            let mut event = StoredEvent {
-                pdu: Arc::clone(pdu),
-                n: None,
-                fate: fate.clone(),
-                before,
-                replaces: None,
-                redacted_by: None,
-                sent: None,
-            };
-            if matches!(fate, Judgement::Rejected(_)) {
-                event.pdu = Arc::new(Pdu::clone(pdu).into_rejected());
-            }
+            let mut event = StoredEvent::received(pdu, fate.clone(), before);
+            event.redacted_by = known.as_ref().and_then(|known| known.redacted_by.clone());
             let event = Arc::new(event);
             work.fresh.insert(pdu.event_id().clone(), Arc::clone(&event));
             rows.events.push(event);
@@ -104,8 +100,11 @@ impl Rooms {
         self.apply_redaction(pdu, work, rows).await?;
         let mut judged = self.settle_fork(pdu, before, state, work).await?;
         judged.onward = door == Door::Handshake;
-        judged.outlier = known.is_some();
+        judged.known.clone_from(&known);
         work.settle(judged, self.server_name(), rows);
+        if !given.after.is_empty() {
+            self.mark_gap(pdu, work, rows).await?;
+        }
         if let Some(redaction) = self.early_redaction(pdu.event_id(), work).await? {
             self.apply_redaction(&redaction, work, rows).await?;
         }
@@ -118,29 +117,43 @@ impl Rooms {
         pdu: &Arc<Pdu>,
         found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
         before: &StateMap,
+        given: &Given,
         work: &mut Work,
     ) -> Result<Judgement, SendError> {
         let rules = Arc::clone(&work.look.rules);
-        // 4. Passes the authorization rules based on the event's auth events, else it is rejected.
-        // Since version 12 an event names its create event by the room's id.
-        let create = work.look.law.create.as_ref();
-        let fetch = |id: &EventId| {
-            let named = found.get(id).map(|event| &event.pdu);
-            named.or(create.filter(|create| create.event_id() == id)).cloned()
-        };
-        if let Err(why) = judge_by_auth_events(pdu, &rules, &fetch) {
-            return Ok(Judgement::Rejected(format!("by its auth events: {why}")));
-        }
-        // 5. … based on the state before the event, else it is rejected.
-        if let Err(why) = self.judge_at(pdu, before, &rules, work).await? {
-            return Ok(Judgement::Rejected(format!("by the state before it: {why}")));
+        if let Err(why) = self.judge_in_place(pdu, found, before, work).await? {
+            return Ok(Judgement::Rejected(why));
         }
         // 6. … based on the current state, else it is soft-failed.
-        let current = work.look.state.clone();
+        let mut current = work.look.state.clone();
+        if !given.after.is_empty() {
+            // What happened in the gap is current too, and all that we know of it is the state behind it.
+            let mut forks: Vec<StateMap> =
+                work.look.tips.iter().map(|tip| tip.state.clone()).collect();
+            forks.push(before.clone());
+            current = self.resolved(forks, work).await?;
+        }
         if let Err(why) = self.judge_at(pdu, &current, &rules, work).await? {
             return Ok(Judgement::SoftFailed(format!("by the current state: {why}")));
         }
         Ok(Judgement::Accepted)
+    }
+
+    /// Steps 4 and 5.
+    pub(super) async fn judge_in_place(
+        &self,
+        pdu: &Arc<Pdu>,
+        found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
+        before: &StateMap,
+        work: &Work,
+    ) -> Result<Result<(), String>, SendError> {
+        // 4. Passes the authorization rules based on the event's auth events, else it is rejected.
+        if let Err(why) = judge_alone(pdu, found, &work.look) {
+            return Ok(Err(why));
+        }
+        // 5. … based on the state before the event, else it is rejected.
+        let verdict = self.judge_at(pdu, before, &work.look.rules, work).await?;
+        Ok(verdict.map_err(|why| format!("by the state before it: {why}")))
     }
 
     /// Holds an event against a state.
@@ -175,7 +188,12 @@ impl Rooms {
     }
 
     /// The state before an event: after its one predecessor, or resolved from the states after several.
-    async fn state_before(&self, pdu: &Pdu, work: &Work) -> Result<StateMap, SendError> {
+    async fn state_before(
+        &self,
+        pdu: &Pdu,
+        given: &Given,
+        work: &Work,
+    ) -> Result<StateMap, SendError> {
         let prev: BTreeSet<&OwnedEventId> = pdu.prev_events().iter().collect();
         let tips: BTreeSet<&OwnedEventId> =
             work.look.tips.iter().map(|tip| &tip.tip.event_id).collect();
@@ -184,20 +202,28 @@ impl Rooms {
         }
         let mut forks = Vec::with_capacity(prev.len());
         for id in prev {
-            let tip = work.look.tips.iter().find(|tip| tip.tip.event_id == *id);
-            let state = match tip {
-                Some(tip) => tip.state.clone(),
-                None => match work.before.get(id) {
-                    Some(before) => after(before, work.fresh.get(id).map(|event| &**event)),
-                    None => self.state_after(id).await?.unwrap_or_default(),
-                },
-            };
-            forks.push(state);
+            let known = self.known_after(id, work).await?;
+            forks.extend(known.or_else(|| given.after.get(id).cloned()));
         }
         self.resolved(forks, work).await
     }
 
-    /// The state after a stored event.
+    /// The state after an event that has its place in the room; `None` if we hold no such event.
+    pub(super) async fn known_after(
+        &self,
+        id: &EventId,
+        work: &Work,
+    ) -> Result<Option<StateMap>, StoreError> {
+        if let Some(tip) = work.look.tips.iter().find(|tip| tip.tip.event_id == id) {
+            return Ok(Some(tip.state.clone()));
+        }
+        match work.before.get(id) {
+            Some(before) => Ok(Some(after(before, work.fresh.get(id).map(|event| &**event)))),
+            None => self.state_after(id).await,
+        }
+    }
+
+    /// The state after a stored event; `None` if there is no such event, or it came without its place.
     ///
     /// # Errors
     /// When the database fails.
@@ -257,15 +283,7 @@ impl Rooms {
         state: StateMap,
         work: &Work,
     ) -> Result<Judged, SendError> {
-        let own = StoredEvent {
-            pdu: Arc::clone(pdu),
-            n: None,
-            fate: Judgement::Accepted,
-            before,
-            replaces: None,
-            redacted_by: None,
-            sent: None,
-        };
+        let own = StoredEvent::received(pdu, Judgement::Accepted, before);
         let state = after(&state, Some(&own));
         let tip = Tip { event_id: pdu.event_id().clone(), depth: pdu.depth() };
         let mut tips: Vec<TipState> = work
@@ -288,114 +306,55 @@ impl Rooms {
             before,
             sent: None,
             onward: false,
+            known: None,
             tips,
             tip: None,
             changes,
             arrivals: arrivals.into_values().map(|event| Arc::clone(&event.pdu)).collect(),
-            outlier: false,
         })
-    }
-
-    /// One state from several, resolved on the blocking pool.
-    pub(super) async fn resolved(
-        &self,
-        mut forks: Vec<StateMap>,
-        work: &Work,
-    ) -> Result<StateMap, SendError> {
-        forks.dedup_by(|a, b| a.ptr_eq(b) || difference(a, b).is_empty());
-        if let [only] = forks.as_slice() {
-            return Ok(only.clone());
-        }
-        let mut known: HashMap<OwnedEventId, Arc<Pdu>> = HashMap::new();
-        let mut wanted: HashSet<OwnedEventId> = conflicted(&forks);
-        loop {
-            self.load_chains(&mut known, wanted, work).await?;
-            let (rules, states) = (Arc::clone(&work.look.rules), forks.clone());
-            let task = tokio::task::spawn_blocking(move || {
-                let missed = Mutex::new(HashSet::new());
-                let fetch = |id: &EventId| {
-                    let found = known.get(id).cloned();
-                    if found.is_none() {
-                        let mut missed = missed.lock().unwrap_or_else(PoisonError::into_inner);
-                        missed.insert(id.to_owned());
-                    }
-                    found
-                };
-                let state = resolve(&rules, &states, &fetch);
-                let missed = missed.into_inner().unwrap_or_else(PoisonError::into_inner);
-                (state, missed, known)
-            });
-            let (state, missed, had) = task.await.map_err(|_| SendError::Panicked)?;
-            let before = had.len();
-            known = had;
-            // The resolution names what it misses; it is run again as long as some of that can be had.
-            self.load_chains(&mut known, missed, work).await?;
-            if known.len() == before {
-                return state.map_err(|why| {
-                    StoreError::Inconsistent {
-                        table: "event",
-                        row: work.look.room_id.to_string(),
-                        why: format!("the room's forks can't be resolved: {why}"),
-                    }
-                    .into()
-                });
-            }
-            wanted = HashSet::new();
-        }
-    }
-
-    /// Brings these events and everything that they rest on to hand.
-    async fn load_chains(
-        &self,
-        known: &mut HashMap<OwnedEventId, Arc<Pdu>>,
-        mut wanted: HashSet<OwnedEventId>,
-        work: &Work,
-    ) -> Result<(), StoreError> {
-        while !wanted.is_empty() {
-            let found = self.find_all(work, wanted.iter().map(|id| &**id)).await?;
-            wanted = found
-                .values()
-                .flat_map(|event| event.pdu.auth_events())
-                .filter(|id| !known.contains_key(*id) && !found.contains_key(*id))
-                .cloned()
-                .collect();
-            known.extend(found.into_iter().map(|(id, event)| (id, Arc::clone(&event.pdu))));
-        }
-        Ok(())
-    }
-
-    /// An event of this group, of memory or of the store.
-    pub(super) async fn find(
-        &self,
-        work: &Work,
-        id: &EventId,
-    ) -> Result<Option<Arc<StoredEvent>>, StoreError> {
-        match work.fresh.get(id) {
-            Some(event) => Ok(Some(Arc::clone(event))),
-            None => self.events().get(id).await,
-        }
-    }
-
-    /// Those of these events that are known.
-    async fn find_all<'a>(
-        &self,
-        work: &Work,
-        ids: impl IntoIterator<Item = &'a EventId>,
-    ) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, StoreError> {
-        let (fresh, stored): (Vec<&EventId>, Vec<&EventId>) =
-            ids.into_iter().partition(|id| work.fresh.contains_key(*id));
-        let mut found = self.events().get_all(stored).await?;
-        for id in fresh {
-            if let Some(event) = work.fresh.get(id) {
-                found.insert(id.to_owned(), Arc::clone(event));
-            }
-        }
-        Ok(found)
     }
 }
 
+/// Step 4: holds an event against the events that it names itself.
+pub(super) fn judge_alone(
+    pdu: &Arc<Pdu>,
+    found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
+    look: &Look,
+) -> Result<(), String> {
+    // Since version 12 an event names its create event by the room's id.
+    let create = look.law.create.as_ref();
+    let fetch = |id: &EventId| {
+        let named = found.get(id).map(|event| &event.pdu);
+        named.or(create.filter(|create| create.event_id() == id)).cloned()
+    };
+    if pdu.rejected() {
+        return Err("by its signatures: who authorised it has not signed it".to_owned());
+    }
+    judge_by_auth_events(pdu, &look.rules, &fetch)
+        .map_err(|why| format!("by its auth events: {why}"))
+}
+
+/// What has to be had before an event can be judged: predecessors with their state, and auth events.
+fn missing(
+    pdu: &Pdu,
+    found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
+    given: &Given,
+) -> Vec<OwnedEventId> {
+    let has_place = |id: &OwnedEventId| {
+        let event = found.get(id);
+        event.is_some_and(|event| {
+            event.before != Before::Unknown && event.pdu.room_id() == pdu.room_id()
+        })
+    };
+    let prev =
+        pdu.prev_events().iter().filter(|id| !has_place(id) && !given.after.contains_key(*id));
+    let auth = pdu.auth_events().iter().filter(|id| !found.contains_key(*id));
+    let all: BTreeSet<&OwnedEventId> = prev.chain(auth).collect();
+    all.into_iter().cloned().collect()
+}
+
 /// The state after an event: a rejected event changes nothing.
-fn after(before: &StateMap, event: Option<&StoredEvent>) -> StateMap {
+pub(super) fn after(before: &StateMap, event: Option<&StoredEvent>) -> StateMap {
     let mut state = before.clone();
     if let Some(event) = event
         && !matches!(event.fate, Judgement::Rejected(_))
@@ -408,24 +367,12 @@ fn after(before: &StateMap, event: Option<&StoredEvent>) -> StateMap {
 }
 
 /// How the state before an event is kept: as a point of the log, or as the difference to one.
-fn place(pdu: &Pdu, look: &Look, state: &StateMap) -> (Before, Option<Fork>) {
+pub(super) fn place(pdu: &Pdu, look: &Look, state: &StateMap) -> (Before, Option<Fork>) {
     let delta: Vec<_> =
         difference(&look.state, state).into_iter().map(|change| (change.key, change.new)).collect();
     if delta.is_empty() {
         return (Before::Log(look.n), None);
     }
-    let fork = Fork { event_id: pdu.event_id().clone(), base: look.n, delta };
+    let fork = Fork { event_id: pdu.event_id().clone(), base: look.n, delta, like: None };
     (Before::Fork, Some(fork))
-}
-
-/// The events in which forks differ.
-fn conflicted(forks: &[StateMap]) -> HashSet<OwnedEventId> {
-    let Some((first, others)) = forks.split_first() else { return HashSet::new() };
-    others
-        .iter()
-        .flat_map(|fork| difference(first, fork))
-        .flat_map(|change| [change.new, change.old])
-        .flatten()
-        .map(|entry| entry.event_id)
-        .collect()
 }

@@ -20,7 +20,7 @@ use ruma::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Aside, Done, Door, Events, Intent, Law, Look, Received, Room, SendError, Stream, Tally,
+    Aside, Done, Door, Events, Given, Intent, Law, Look, Received, Room, SendError, Stream, Tally,
     TipState,
     committer::{Committer, Group, Waiting},
     import::Ready,
@@ -153,6 +153,44 @@ impl Rooms {
     pub async fn receive(&self, pdu: Pdu, door: Door) -> Result<Received, SendError> {
         let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
         match self.ask(&room, Ask::Receive(Arc::new(pdu), door)).await? {
+            (Outcome::Heard(what), _) => Ok(what),
+            _ => Err(SendError::Panicked),
+        }
+    }
+
+    /// Lets in events that other servers have made, in the order given: one append where they can share it.
+    ///
+    /// # Errors
+    /// For each, why the server could not judge it.
+    pub async fn receive_all(
+        &self,
+        room: &RoomId,
+        pdus: Vec<Pdu>,
+    ) -> Result<Vec<Result<Received, SendError>>, SendError> {
+        let room = self.room(room).await?.ok_or(SendError::UnknownRoom)?;
+        let (replies, results): (Vec<_>, Vec<_>) = pdus.iter().map(|_| oneshot::channel()).unzip();
+        let asks = pdus.into_iter().map(|pdu| Ask::Receive(Arc::new(pdu), Door::Transaction));
+        self.enqueue_all(&room, asks.zip(replies).map(|(ask, reply)| Job { ask, reply }));
+        let mut received = Vec::with_capacity(results.len());
+        for result in results {
+            received.push(match result.await {
+                Ok(Ok((Outcome::Heard(what), _))) => Ok(what),
+                Ok(Ok(_)) => Err(SendError::Panicked),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(SendError::Closed),
+            });
+        }
+        Ok(received)
+    }
+
+    /// [`Self::receive`], for an event that follows what we do not hold: the state there is given. The event gets a line with a
+    /// gap before it, and becomes an extremity beside the others.
+    ///
+    /// # Errors
+    /// Why the server could not judge it.
+    pub async fn receive_at(&self, pdu: Pdu, given: Given) -> Result<Received, SendError> {
+        let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
+        match self.ask(&room, Ask::ReceiveAt(Arc::new(pdu), given)).await? {
             (Outcome::Heard(what), _) => Ok(what),
             _ => Err(SendError::Panicked),
         }
@@ -324,6 +362,7 @@ impl Rooms {
     pub(super) async fn load(&self, head: RoomHead) -> Result<Look, StoreError> {
         let database = &self.0.database;
         let state = database.state(&head.room_id, head.epoch).await?;
+        let gaps = database.gaps(&head.room_id).await?;
         let rules = rules_of(&head.version).map_err(|_| StoreError::Inconsistent {
             table: "room",
             row: head.room_id.to_string(),
@@ -333,6 +372,7 @@ impl Rooms {
             n: head.n,
             pos: head.pos,
             epoch: head.epoch,
+            gaps: gaps.into_iter().map(|gap| (gap.n, gap)).collect(),
             state,
             ..Look::empty(head.room_id, head.version, rules)
         };

@@ -9,8 +9,8 @@ use matryx_core::{
     room::{Change, Judgement, StateEntry, StateKey, StateMap},
 };
 use matryx_repository::{
-    Alias, Append, Before, Errand, Fork, Line, Mine, NewLine, Out, Sent, Source, StoredEvent, Tip,
-    TransactionKey,
+    Alias, Append, Before, Errand, Fork, Gap, Line, Mine, NewLine, Out, Sent, Source, StoredEvent,
+    Tip, TransactionKey,
 };
 use ruma::{OwnedEventId, OwnedUserId, ServerName, UserId, events::StateEventType};
 
@@ -47,6 +47,8 @@ pub(super) struct Rows {
     pub(super) early: Vec<(OwnedEventId, OwnedEventId)>,
     pub(super) out: Vec<Out>,
     pub(super) errands: Vec<Errand>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) fills: Vec<Arc<StoredEvent>>,
 }
 
 /// An event that has been judged and is about to get a line.
@@ -56,6 +58,8 @@ pub(super) struct Judged {
     pub(super) sent: Option<Sent>,
     /// Whether it is ours to bring to other servers.
     pub(super) onward: bool,
+    /// Whether it was kept before, without a place.
+    pub(super) known: Option<Arc<StoredEvent>>,
     /// The extremities after it.
     pub(super) tips: Vec<TipState>,
     /// It as an extremity too, if the state after it is the room's.
@@ -64,8 +68,6 @@ pub(super) struct Judged {
     pub(super) changes: Vec<Change>,
     /// Events other than itself that come to stand in the state by it.
     pub(super) arrivals: Vec<Arc<Pdu>>,
-    /// Whether it is kept already, as an outlier.
-    pub(super) outlier: bool,
 }
 
 impl Work {
@@ -96,18 +98,18 @@ impl Work {
             before: Before::Log(self.look.n),
             sent,
             onward: true,
+            known: None,
             tips,
             tip: Some(Tip { event_id: pdu.event_id().clone(), depth: pdu.depth() }),
             changes,
             arrivals: Vec::new(),
-            outlier: false,
             pdu,
         }
     }
 
     /// Settles an accepted event: the look after it, and the rows that say so.
     pub(super) fn settle(&mut self, judged: Judged, server: &ServerName, rows: &mut Rows) {
-        let Judged { pdu, before, sent, onward, tips, tip, changes, arrivals, outlier } = judged;
+        let Judged { pdu, before, sent, known, onward, tips, tip, changes, arrivals } = judged;
         let n = self.look.n + 1;
         let others = onward.then(|| self.look.others(server).cloned());
         let replaces = changes
@@ -138,12 +140,12 @@ impl Work {
             fate: Judgement::Accepted,
             before,
             replaces,
-            redacted_by: None,
+            redacted_by: known.as_ref().and_then(|known| known.redacted_by.clone()),
             sent,
         };
         let event = Arc::new(event);
         self.fresh.insert(event.pdu.event_id().clone(), Arc::clone(&event));
-        rows.lines.push(NewLine { n, event, changes, outlier, gap: false });
+        rows.lines.push(NewLine { n, event, changes, outlier: known.is_some(), gap: false });
     }
 
     /// Follows a change with the events in hand.
@@ -189,7 +191,19 @@ impl Work {
 impl Rows {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { lines, events, forks, mine, transactions, aliases, early, out, errands } = self;
+        let Self {
+            lines,
+            events,
+            forks,
+            mine,
+            transactions,
+            aliases,
+            early,
+            out,
+            errands,
+            gaps,
+            fills,
+        } = self;
         lines.is_empty()
             && events.is_empty()
             && forks.is_empty()
@@ -199,6 +213,8 @@ impl Rows {
             && early.is_empty()
             && out.is_empty()
             && errands.is_empty()
+            && gaps.is_empty()
+            && fills.is_empty()
     }
 
     /// The append that leads from where the room stood to where it looks now. A room without a line is not held, and has
@@ -218,6 +234,8 @@ impl Rows {
             out: self.out,
             sets: Vec::new(),
             errands: self.errands,
+            gaps: self.gaps,
+            fills: self.fills,
         }
     }
 }

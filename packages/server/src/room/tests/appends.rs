@@ -203,6 +203,8 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
             out: Vec::new(),
             sets: Vec::new(),
             errands: Vec::new(),
+            gaps: Vec::new(),
+            fills: Vec::new(),
         };
         let taken = [(look.pos + 1, &behind_our_back)];
         world.rooms.database().commit(&taken).await.unwrap();

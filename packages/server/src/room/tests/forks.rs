@@ -15,18 +15,18 @@ use serde_json::json;
 use super::world::{World, run, server};
 use crate::room::{Changes, Door, Intent, Look, Proposal, Received, Said};
 
-const CREATOR: &str = "@creator:x";
+pub(super) const CREATOR: &str = "@creator:x";
 const PEOPLE: [&str; 4] = ["@a:x", "@b:x", "@c:x", "@d:x"];
 
 /// Replicas of one room, and what each has not heard yet.
-struct Replicas {
-    worlds: Vec<World>,
-    room: OwnedRoomId,
+pub(super) struct Replicas {
+    pub(super) worlds: Vec<World>,
+    pub(super) room: OwnedRoomId,
     unheard: Vec<Vec<Pdu>>,
 }
 
 impl Replicas {
-    async fn new(count: usize, version: &RoomVersionId) -> Self {
+    pub(super) async fn new(count: usize, version: &RoomVersionId) -> Self {
         let first = World::new(version.clone()).await;
         let room = first.room(CREATOR, "public").await;
         let held = first.rooms.room(&room).await.unwrap().unwrap();

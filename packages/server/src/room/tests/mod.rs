@@ -2,6 +2,7 @@
 
 mod appends;
 mod forks;
+mod gaps;
 mod imports;
 pub(crate) mod onward;
 pub(crate) mod world;

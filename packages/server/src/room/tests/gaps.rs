@@ -1,0 +1,138 @@
+//! Events that come without their place, after what is missing, and what fills the gap.
+
+use std::collections::HashMap;
+
+use matryx_core::{
+    event::Pdu,
+    membership::Membership,
+    room::{Judgement, StateMap},
+};
+use matryx_repository::{Before, Gap};
+use ruma::{OwnedEventId, OwnedRoomId, RoomVersionId};
+use serde_json::json;
+
+use super::{
+    forks::{CREATOR, Replicas},
+    world::{World, run},
+};
+use crate::room::{Door, Filling, Given, Received};
+
+async fn get(world: &World, id: &OwnedEventId) -> Pdu {
+    Pdu::clone(&world.rooms.events().get(id).await.unwrap().unwrap().pdu)
+}
+
+async fn state_after(world: &World, id: &OwnedEventId) -> StateMap {
+    world.rooms.state_after(id).await.unwrap().unwrap()
+}
+
+/// Two replicas, and what the second has said while the first did not hear: a join, some words, a topic, more words.
+async fn apart() -> (World, World, OwnedRoomId, Vec<OwnedEventId>) {
+    let mut replicas = Replicas::new(2, &RoomVersionId::V11).await;
+    let there = replicas.worlds.remove(1);
+    let here = replicas.worlds.remove(0);
+    let room = replicas.room;
+    let mut said = there.member(&room, "@a:x", "@a:x", "join").await.unwrap().events;
+    for number in 0..4 {
+        let content = json!({"body": number});
+        said.extend(
+            there.say(&room, "@a:x", "m.room.message", None, content).await.unwrap().events,
+        );
+        if number == 1 {
+            let content = json!({"topic": "t"});
+            let topic = there.say(&room, CREATOR, "m.room.topic", Some(""), content).await;
+            said.extend(topic.unwrap().events);
+        }
+    }
+    (here, there, room, said)
+}
+
+#[test]
+fn what_comes_alone_comes_again_in_its_place() {
+    run(async {
+        let (here, there, room, said) = apart().await;
+        let [join, first, ..] = &said[..] else { panic!() };
+        // The join is learnt for what it allows; a message that rests on it is still without its place.
+        here.rooms.learn(&room, vec![get(&there, first).await]).await.unwrap();
+        assert!(here.rooms.events().get(first).await.unwrap().is_none(), "its join is not known");
+        let both = vec![get(&there, first).await, get(&there, join).await];
+        here.rooms.learn(&room, both).await.unwrap();
+        for id in [join, first] {
+            let kept = here.rooms.events().get(id).await.unwrap().unwrap();
+            assert_eq!((kept.n, kept.before), (None, Before::Unknown));
+        }
+        let here = here.restart().await;
+        let held = here.rooms.room(&room).await.unwrap().unwrap();
+        let before = held.look();
+        assert_eq!(before.membership("@a:x".try_into().unwrap()), Membership::Left);
+        // Nothing can follow what has no place.
+        let heard = here.rooms.receive(get(&there, first).await, Door::Transaction).await.unwrap();
+        assert_eq!(heard, Received::Missing(vec![join.clone()]));
+        let all = vec![get(&there, join).await, get(&there, first).await];
+        for heard in here.rooms.receive_all(&room, all).await.unwrap() {
+            assert_eq!(heard.unwrap(), Received::Judged(Judgement::Accepted));
+        }
+        assert_eq!(held.look().n, before.n + 2);
+        assert_eq!(held.look().membership("@a:x".try_into().unwrap()), Membership::Joined);
+        let here = here.restart().await;
+        let kept = here.rooms.events().get(first).await.unwrap().unwrap();
+        assert_eq!(kept.n, Some(before.n + 2));
+        assert!(here.rooms.room(&room).await.unwrap().unwrap().look().gaps.is_empty());
+    });
+}
+
+#[test]
+fn a_gap_is_seen_and_filled() {
+    run(async {
+        let (here, there, room, said) = apart().await;
+        let [join, .., before_last, last] = &said[..] else { panic!() };
+        let missing = here.rooms.receive(get(&there, last).await, Door::Transaction).await.unwrap();
+        assert!(matches!(missing, Received::Missing(ids) if ids.contains(before_last)));
+        // The state after what is missing is told, and what stands in it is learnt.
+        let mut alone = Vec::new();
+        for id in &said[..said.len() - 1] {
+            alone.push(get(&there, id).await);
+        }
+        here.rooms.learn(&room, alone).await.unwrap();
+        let after = state_after(&there, before_last).await;
+        let given = Given { after: HashMap::from([(before_last.clone(), after)]) };
+        let heard = here.rooms.receive_at(get(&there, last).await, given).await.unwrap();
+        assert_eq!(heard, Received::Judged(Judgement::Accepted));
+        let held = here.rooms.room(&room).await.unwrap().unwrap();
+        let look = held.look();
+        assert_eq!(look.tips.len(), 2);
+        assert_eq!(look.membership("@a:x".try_into().unwrap()), Membership::Joined);
+        let gap = Gap { n: look.n, ends: vec![before_last.clone()], filled: 0 };
+        assert_eq!(look.gaps.values().collect::<Vec<_>>(), [&gap]);
+
+        // It is filled from its end in two steps, and is closed then.
+        for (part, filled) in [(&said[3..5], 0), (&said[0..3], 2)] {
+            let mut events = Vec::new();
+            for id in part {
+                events.push(std::sync::Arc::new(get(&there, id).await));
+            }
+            let first = there.rooms.events().get(&part[0]).await.unwrap().unwrap();
+            let state = state_after(&there, &first.pdu.prev_events()[0]).await;
+            let before = HashMap::from([(part[0].clone(), state)]);
+            let filling = Filling { n: look.n, filled, events, before };
+            let count = here.rooms.fill(&room, filling).await.unwrap();
+            assert_eq!(count as usize, part.len());
+        }
+        let here = here.restart().await;
+        let held = here.rooms.room(&room).await.unwrap().unwrap();
+        let gap = held.look().gaps[&look.n].clone();
+        assert_eq!((gap.closed(), gap.filled), (true, 5));
+        assert_eq!(held.look().n, look.n, "what fills a gap is no new line");
+        let (oldest, newest) = (Gap::number(look.n, 4), Gap::number(look.n, 0));
+        let lines = here.rooms.lines(&held, oldest, newest).await.unwrap();
+        let ids: Vec<_> = lines.iter().map(|line| line.event.pdu.event_id().clone()).collect();
+        assert_eq!(ids, said[..5]);
+        for line in &lines {
+            let id = line.event.pdu.event_id();
+            let state = state_after(&here, id).await;
+            assert_eq!(state, state_after(&there, id).await);
+        }
+        // What was only learnt has become part of the history, and is known.
+        let heard = here.rooms.receive(get(&there, join).await, Door::Transaction).await.unwrap();
+        assert_eq!(heard, Received::Known(Judgement::Accepted));
+    });
+}
