@@ -15,6 +15,7 @@ mod federation_declining;
 mod federation_destinations;
 mod federation_enter;
 mod federation_history;
+mod federation_inbox;
 mod federation_invites;
 mod federation_inviting;
 mod federation_join;

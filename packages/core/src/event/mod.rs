@@ -13,5 +13,5 @@ pub use self::{
     limits::{Fault, MAX_AUTH_EVENTS, MAX_FIELD_BYTES, MAX_PDU_BYTES, MAX_PREV_EVENTS},
     open::{OpenError, open},
     pdu::{Pdu, RedactError},
-    seal::seal,
+    seal::{event_id_of, seal},
 };

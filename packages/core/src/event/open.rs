@@ -12,7 +12,7 @@ use ruma::{
 use super::{
     Pdu,
     limits::{Fault, check_fields, check_size, check_version},
-    seal::name,
+    seal::event_id_of,
 };
 
 /// Why an event of another server is not let in.
@@ -92,7 +92,7 @@ fn read(
             redact(object, &rules.redaction, None).map_err(|error| malformed(&error))?
         }
     };
-    let event_id = name(&object, rules).map_err(OpenError::Format)?;
+    let event_id = event_id_of(&object, rules).map_err(OpenError::Format)?;
     let text = serde_json::to_string(&object).map_err(|error| malformed(&error))?;
     Pdu::read(event_id, None, text, rejected).map_err(|error| malformed(&error))
 }

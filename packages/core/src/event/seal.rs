@@ -45,7 +45,7 @@ pub fn seal(
             error => malformed(&error),
         },
     )?;
-    let event_id = name(&object, rules).map_err(|error| malformed(&error))?;
+    let event_id = event_id_of(&object, rules).map_err(|error| malformed(&error))?;
     let text = serde_json::to_string(&object).map_err(|error| malformed(&error))?;
     check_size(&text)?;
     Pdu::read(event_id, None, text, false).map_err(|error| malformed(&error))
@@ -53,8 +53,12 @@ pub fn seal(
 
 /// The event's id: its reference hash.
 ///
+/// # Errors
+///
+/// When it has not the form of an event.
+///
 /// <https://spec.matrix.org/v1.19/server-server-api/#calculating-the-reference-hash-for-an-event>
-pub(super) fn name(
+pub fn event_id_of(
     object: &CanonicalJsonObject,
     rules: &RoomVersionRules,
 ) -> Result<OwnedEventId, String> {

@@ -4,6 +4,7 @@ mod client;
 mod destinations;
 mod discovery;
 mod error;
+pub mod inbox;
 pub mod keys;
 mod network;
 mod open;
@@ -38,6 +39,7 @@ struct Parts {
     destinations: Destinations,
     keys: Keys,
     outbox: Outbox,
+    inbox: inbox::Inbox,
 }
 
 /// What federation is built on.
@@ -82,7 +84,8 @@ impl Federation {
         let notaries = config.federation.key_notaries.clone();
         let pace = if short { keys::Pace::SHORT } else { keys::Pace::USUAL };
         let keys = Keys::new(us, own_keys, notaries, pace, client.clone(), database, clock);
-        Ok(Self(Arc::new(Parts { client, destinations, keys, outbox })))
+        let inbox = inbox::Inbox::default();
+        Ok(Self(Arc::new(Parts { client, destinations, keys, outbox, inbox })))
     }
 
     /// Asks other servers.
@@ -95,6 +98,12 @@ impl Federation {
     #[must_use]
     pub fn destinations(&self) -> &Destinations {
         &self.0.destinations
+    }
+
+    /// What other servers send.
+    #[must_use]
+    pub fn inbox(&self) -> &inbox::Inbox {
+        &self.0.inbox
     }
 
     /// The keys of servers, ours among them.

@@ -12,16 +12,22 @@ mod leave;
 mod old;
 mod query;
 mod state;
+mod transaction;
 mod version;
 
 use axum::Router;
 
 use super::{key, well_known};
-use crate::{app::App, http::endpoint};
+use crate::{
+    app::App,
+    http::{endpoint, endpoint_within},
+};
 
 /// Every route that other servers may call.
 pub fn routes() -> Router<App> {
     [
+        // What they send
+        endpoint_within(transaction::LARGEST, transaction::send),
         // What this server is, where it is, and its keys
         endpoint(version::version),
         endpoint(well_known::server),
