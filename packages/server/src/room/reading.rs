@@ -7,6 +7,7 @@ use matryx_core::{
     refusal::Refusal,
     room::{StateEntry, StateKey, StateMap},
 };
+use matryx_repository::Gap;
 use matryx_repository::Source;
 use ruma::{RoomId, UserId, events::StateEventType};
 
@@ -63,6 +64,13 @@ impl Rooms {
 }
 
 impl Reading {
+    /// Whether the line with this number, or what fills a gap with it, comes before what they may not read any more.
+    #[must_use]
+    pub fn reaches(&self, n: i64) -> bool {
+        let line = if n <= 0 { Gap::place(n).0 } else { n };
+        line <= self.until
+    }
+
     /// The room's state as of the last line that they may read.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! What a user may see of a room's history, event by event.
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use matryx_core::{membership::Membership, room::StateKey};
-use matryx_repository::{StoreError, StoredEvent};
+use matryx_repository::{Before, Fork, Gap, StoreError, StoredEvent};
 use ruma::{
-    OwnedServerName, OwnedUserId, ServerName, UserId,
+    EventId, OwnedServerName, OwnedUserId, ServerName, UserId,
     events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
 };
 use serde::Deserialize;
@@ -22,6 +22,8 @@ pub struct Sight {
     visibility: Vec<(i64, HistoryVisibility)>,
     /// From which line on the user was what, oldest first.
     membership: Vec<(i64, Membership)>,
+    /// What held before and after events that fill gaps, by their numbers.
+    past: HashMap<i64, [(HistoryVisibility, Membership); 2]>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,12 +40,20 @@ impl Sight {
             whose: Whose::User(user),
             visibility: Vec::new(),
             membership: vec![(since, Membership::Joined)],
+            past: HashMap::new(),
         }
     }
 
     /// The user's membership once line `n` has been said, as `unsigned.membership` tells it.
     #[must_use]
     pub fn membership_at(&self, n: i64) -> Membership {
+        if let Some([_, (_, membership)]) = self.past.get(&n) {
+            return *membership;
+        }
+        self.membership_from(n)
+    }
+
+    fn membership_from(&self, n: i64) -> Membership {
         at(&self.membership, n).copied().unwrap_or(Membership::Left)
     }
 
@@ -98,16 +108,28 @@ impl Sight {
         {
             return true;
         }
+        if n <= 0 {
+            // Of what fills a gap, who has not asked what held there sees only what a member sees.
+            let (line, _) = Gap::place(n);
+            return self.past.get(&n).map_or_else(
+                || self.membership_from(n) == Membership::Joined,
+                |sides| sides.iter().any(|(shown, was)| self.is_shown(shown, *was, line)),
+            );
+        }
         [n - 1, n].into_iter().any(|when| {
             let visibility = at(&self.visibility, when).unwrap_or(&HistoryVisibility::Shared);
-            let membership = self.membership_at(when);
-            match (visibility, membership) {
-                (HistoryVisibility::WorldReadable, _) | (_, Membership::Joined) => true,
-                (HistoryVisibility::Invited, membership) => membership == Membership::Invited,
-                (HistoryVisibility::Joined, _) => false,
-                _ => self.joins_after(n),
-            }
+            self.is_shown(visibility, self.membership_from(when), n)
         })
+    }
+
+    /// Whether a visibility shows to whoever is this, or joins from line `n` on.
+    fn is_shown(&self, visibility: &HistoryVisibility, membership: Membership, n: i64) -> bool {
+        match (visibility, membership) {
+            (HistoryVisibility::WorldReadable, _) | (_, Membership::Joined) => true,
+            (HistoryVisibility::Invited, membership) => membership == Membership::Invited,
+            (HistoryVisibility::Joined, _) => false,
+            _ => self.joins_after(n),
+        }
     }
 
     /// Whether the user was joined at any time from line `n` on.
@@ -124,6 +146,56 @@ fn at<T>(versions: &[(i64, T)], n: i64) -> Option<&T> {
 }
 
 impl Rooms {
+    /// Makes a user's view reach these events, as far as they fill gaps: reads what held before each.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reach_back(
+        &self,
+        sight: &mut Sight,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<(), StoreError> {
+        let filling = || events.iter().filter(|event| event.n.is_some_and(|n| n <= 0));
+        let forked = filling().filter(|event| event.before == Before::Fork);
+        let forks = self.database().forks(forked.map(|event| &**event.pdu.event_id())).await?;
+        let forks: HashMap<&EventId, &Fork> =
+            forks.iter().map(|fork| (&*fork.event_id, fork)).collect();
+        let Whose::User(user) = &sight.whose else { return Ok(()) };
+        let (member, history) = (StateKey::member(user), StateKey::history_visibility());
+        let mut past = HashMap::new();
+        for event in filling() {
+            let (base, delta) = match (event.before, forks.get(&**event.pdu.event_id())) {
+                (Before::Log(n), _) => (n, &[][..]),
+                (_, Some(fork)) => (fork.base, &fork.delta[..]),
+                _ => continue,
+            };
+            let there = |wanted: &StateKey| {
+                delta.iter().find(|(key, _)| key == wanted).map(|(_, entry)| entry.as_ref())
+            };
+            let membership = match there(&member) {
+                Some(entry) => entry.and_then(|entry| entry.membership).unwrap_or(Membership::Left),
+                None => sight.membership_from(base),
+            };
+            let visibility = match there(&history) {
+                Some(Some(entry)) => self.events().get(&entry.event_id).await?.map(|e| read(&e)),
+                Some(None) => None,
+                None => at(&sight.visibility, base).cloned(),
+            };
+            let before = (visibility.unwrap_or(HistoryVisibility::Shared), membership);
+            let mut after = before.clone();
+            match event.pdu.key() {
+                Some(key) if key == member => {
+                    after.1 = event.pdu.membership().unwrap_or(Membership::Left);
+                }
+                Some(key) if key == history => after.0 = read(event),
+                _ => {}
+            }
+            past.extend(event.n.map(|n| (n, [before, after])));
+        }
+        sight.past.extend(past);
+        Ok(())
+    }
+
     /// A user's view of a room's whole timeline.
     ///
     /// # Errors
@@ -140,7 +212,12 @@ impl Rooms {
             })
             .collect();
         let visibility = self.visibility(room).await?;
-        Ok(Sight { whose: Whose::User(user.to_owned()), visibility, membership })
+        Ok(Sight {
+            whose: Whose::User(user.to_owned()),
+            visibility,
+            membership,
+            past: HashMap::new(),
+        })
     }
 
     /// Another server's view of a room's whole timeline. `inside` says whether it is in the room now: then only rooms that
@@ -163,7 +240,12 @@ impl Rooms {
         } else {
             self.server_membership(room, server).await?
         };
-        Ok(Sight { whose: Whose::Server(server.to_owned()), visibility, membership })
+        Ok(Sight {
+            whose: Whose::Server(server.to_owned()),
+            visibility,
+            membership,
+            past: HashMap::new(),
+        })
     }
 
     /// What a server was in a room from line to line: in it as long as one of its users was, else invited as long as one of
@@ -241,8 +323,6 @@ fn read(event: &StoredEvent) -> HistoryVisibility {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use matryx_core::{event::Pdu, room::Judgement};
     use matryx_repository::Before;
     use ruma::user_id;
@@ -281,6 +361,7 @@ mod tests {
                 (20, Membership::Joined),
                 (30, Membership::Left),
             ],
+            past: HashMap::new(),
         }
     }
 
@@ -310,6 +391,7 @@ mod tests {
             whose: Whose::User(user_id!("@u:x").to_owned()),
             visibility: vec![(5, HistoryVisibility::Joined), (8, HistoryVisibility::WorldReadable)],
             membership: vec![],
+            past: HashMap::new(),
         };
         let change = event("m.room.history_visibility", Some(""));
         assert!(sight.sees(8, &change));

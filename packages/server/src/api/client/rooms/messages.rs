@@ -15,7 +15,10 @@ use ruma::{
     serde::Raw,
 };
 
-use super::read::written;
+use super::{
+    pages::{Cursor, Wish, back, forth},
+    read::written,
+};
 use crate::{
     app::App,
     http::{ApiError, Matrix},
@@ -30,102 +33,38 @@ use crate::{
 /// The most events of a page, whatever the client asks for.
 const PAGE: usize = 1000;
 
-/// The most lines that are read for a page: where few of them are to be shown, the client asks again from where it ended.
-const READ: i64 = 4000;
-
-/// How many lines are read at a time.
-const STRIDE: i64 = 100;
-
-/// A page: what is on it, and behind which line it ended.
-struct Page {
-    events: Vec<Arc<StoredEvent>>,
-    end: Option<i64>,
-}
-
 pub(in super::super) async fn messages(
     app: App,
     matrix: Matrix<Request>,
 ) -> Result<Response, ApiError> {
     let request = matrix.request;
-    let reading = app.rooms.reading(&request.room_id, &matrix.identity.user_id).await?;
+    let mut reading = app.rooms.reading(&request.room_id, &matrix.identity.user_id).await?;
     let place = async |token: &Option<String>| match token {
         Some(token) => token::line_at(&app.rooms, &reading.room, token).await.map(Some),
         None => Ok(None),
     };
+    let newest = Cursor::at(reading.until);
     let start = match (place(&request.from).await?, request.dir) {
-        (Some(n), _) => n.clamp(0, reading.until),
-        (None, Direction::Backward) => reading.until,
-        (None, Direction::Forward) => 0,
+        (Some(n), _) => Cursor::at(n).min(newest),
+        (None, Direction::Backward) => newest,
+        (None, Direction::Forward) => Cursor::beginning(&reading.room),
     };
-    let stop = place(&request.to).await?;
+    let stop = place(&request.to).await?.map(Cursor::at);
     let limit = usize::try_from(u64::from(request.limit)).unwrap_or(PAGE).min(PAGE);
     let filter = EventFilter(&request.filter);
+    let wish = Wish { start, stop, limit, filter };
     let page = match request.dir {
-        Direction::Backward => back(&app, &reading, start, stop, limit, filter).await?,
-        Direction::Forward => forth(&app, &reading, start, stop, limit, filter).await?,
+        Direction::Backward => back(&app, &mut reading, &wish).await?,
+        Direction::Forward => forth(&app, &mut reading, &wish).await?,
     };
     let mut response = Response::new();
-    response.start = LineToken(start).to_string();
-    response.end = page.end.map(|n| LineToken(n).to_string());
+    response.start = LineToken(start.number()).to_string();
+    response.end = page.end.map(|end| LineToken(end.number()).to_string());
     if filter.lazy_members() {
         response.state = senders(&app, &reading, &matrix.identity, &page.events).await?;
     }
     response.chunk = written(&app, &reading, &matrix.identity, &page.events).await?;
     Ok(response)
-}
-
-/// From behind line `start` towards the beginning.
-async fn back(
-    app: &App,
-    reading: &Reading,
-    start: i64,
-    stop: Option<i64>,
-    limit: usize,
-    filter: EventFilter<'_>,
-) -> Result<Page, ApiError> {
-    let stop = stop.unwrap_or(0).max(0);
-    let mut events = Vec::new();
-    let mut n = start;
-    while n > stop && start - n < READ {
-        let lines = app.rooms.lines(&reading.room, (n - STRIDE + 1).max(stop + 1), n).await?;
-        for line in lines.into_iter().rev() {
-            if events.len() == limit {
-                return Ok(Page { events, end: Some(n) });
-            }
-            n = line.n - 1;
-            if reading.sight.sees(line.n, &line.event) && filter.event(&line.event.pdu) {
-                events.push(Arc::clone(&line.event));
-            }
-        }
-    }
-    Ok(Page { events, end: (n > stop).then_some(n) })
-}
-
-/// From behind line `start` towards now.
-async fn forth(
-    app: &App,
-    reading: &Reading,
-    start: i64,
-    stop: Option<i64>,
-    limit: usize,
-    filter: EventFilter<'_>,
-) -> Result<Page, ApiError> {
-    let stop = stop.unwrap_or(reading.until).min(reading.until);
-    let mut events = Vec::new();
-    let mut n = start;
-    while n < stop && n - start < READ {
-        let lines = app.rooms.lines(&reading.room, n + 1, (n + STRIDE).min(stop)).await?;
-        for line in lines {
-            if events.len() == limit {
-                return Ok(Page { events, end: Some(n) });
-            }
-            n = line.n;
-            if reading.sight.sees(line.n, &line.event) && filter.event(&line.event.pdu) {
-                events.push(Arc::clone(&line.event));
-            }
-        }
-    }
-    Ok(Page { events, end: (n < stop).then_some(n) })
 }
 
 /// The member events of those who sent what is on a page, for clients that load members lazily.

@@ -4,6 +4,7 @@ pub(super) mod create;
 pub(super) mod directory;
 pub(super) mod membership;
 pub(super) mod messages;
+mod pages;
 pub(super) mod read;
 pub(super) mod redact;
 pub(super) mod send;

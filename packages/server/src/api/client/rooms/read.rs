@@ -170,7 +170,7 @@ pub(in super::super) async fn event(
 ) -> Result<get_room_event::v3::Response, ApiError> {
     let request = matrix.request;
     let hidden = || ApiError::not_found("There is no such event, or you may not see it.");
-    let reading =
+    let mut reading =
         app.rooms.reading(&request.room_id, &matrix.identity.user_id).await.map_err(|error| {
             match ApiError::from(error) {
                 refused if refused.status() == http::StatusCode::FORBIDDEN => hidden(),
@@ -178,8 +178,9 @@ pub(in super::super) async fn event(
             }
         })?;
     let event = app.rooms.events().get(&request.event_id).await?.ok_or_else(hidden)?;
+    app.rooms.reach_back(&mut reading.sight, std::slice::from_ref(&event)).await?;
     let visible = event.pdu.room_id() == request.room_id
-        && event.n.is_some_and(|n| n <= reading.until && reading.sight.sees(n, &event));
+        && event.n.is_some_and(|n| reading.reaches(n) && reading.sight.sees(n, &event));
     if !visible {
         return Err(hidden());
     }
