@@ -9,8 +9,10 @@ use std::{
     },
 };
 
-use matryx_repository::{Append, Database, StoreError, Written};
+use matryx_core::room::StateEntry;
+use matryx_repository::{Append, Database, Line, StoreError, Written};
 use moka::sync::Cache;
+use ruma::{RoomId, events::StateEventType};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Events, Look, Room, stream::Stream, work::lines_at};
@@ -49,6 +51,7 @@ pub struct Tally {
     appends: AtomicU64,
     statements: AtomicU64,
     rows: AtomicU64,
+    resolved: AtomicU64,
 }
 
 /// A reading of the [`Tally`].
@@ -62,6 +65,8 @@ pub struct Totals {
     pub statements: u64,
     /// Rows written or deleted by them.
     pub rows: u64,
+    /// Memberships that have become something else because a fork was resolved, and not by an event that was let in.
+    pub resolved: u64,
 }
 
 impl Tally {
@@ -75,6 +80,21 @@ impl Tally {
         add(&self.rows, written.rows);
     }
 
+    /// Counts and writes down the memberships that a line changes without being about them. Behind a gap they may well have
+    /// been changed by events: those are missing.
+    fn count_resolved(&self, room: &RoomId, line: &Line) {
+        let membership = |entry: &Option<StateEntry>| entry.as_ref().and_then(|e| e.membership);
+        for change in line.changes.iter().filter(|_| !line.gap) {
+            let (was, is) = (membership(&change.old), membership(&change.new));
+            let own = line.event.pdu.key().is_some_and(|key| key == change.key);
+            if change.key.kind == StateEventType::RoomMember && !own && was != is {
+                self.resolved.fetch_add(1, Ordering::Relaxed);
+                let (user, line) = (&change.key.key, line.n);
+                tracing::info!(%room, %user, ?was, ?is, line, "membership.resolved");
+            }
+        }
+    }
+
     /// What has been written so far.
     #[must_use]
     pub fn read(&self) -> Totals {
@@ -84,6 +104,7 @@ impl Tally {
             appends: read(&self.appends),
             statements: read(&self.statements),
             rows: read(&self.rows),
+            resolved: read(&self.resolved),
         }
     }
 }
@@ -240,7 +261,11 @@ impl Committer {
                 self.pos += 1;
                 look.pos = self.pos;
                 let lines = lines_at(&append, self.pos);
-                for event in lines.iter().map(|line| &line.event).chain(&append.events) {
+                for line in &lines {
+                    self.tally.count_resolved(&append.room, line);
+                }
+                let kept = append.fills.iter().chain(&append.events);
+                for event in lines.iter().map(|line| &line.event).chain(kept) {
                     self.events.put(Arc::clone(event));
                 }
                 if append.head.is_some() {
