@@ -2,6 +2,7 @@
 
 mod backfill;
 mod fetch;
+mod let_in;
 mod missing;
 mod order;
 mod room;
@@ -20,6 +21,7 @@ use tokio::sync::{Mutex as Lock, OnceCell, OwnedMutexGuard};
 
 pub use self::{
     backfill::{Backfilled, backfill},
+    let_in::let_in,
     transaction::{MOST_EDUS, MOST_PDUS, Transaction, take},
 };
 

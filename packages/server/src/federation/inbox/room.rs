@@ -24,6 +24,11 @@ pub(super) async fn deliver(
     room: &RoomId,
     texts: Vec<Box<RawValue>>,
 ) -> Result<Answers, SendError> {
+    if !is_in(app, room).await? {
+        // One of us may be joining it: what comes meanwhile is said after that.
+        let settled = app.entering.settled(room);
+        drop(tokio::time::timeout(PATIENCE, settled).await);
+    }
     let held = app.rooms.room(room).await?;
     let Some(held) = held.filter(|held| held.look().servers.contains_key(&app.server_name)) else {
         out_of_band::delivered(app, room, &texts).await?;
@@ -53,6 +58,12 @@ pub(super) async fn deliver(
         }
     }
     Ok(answers)
+}
+
+/// Whether a user of ours is in the room.
+async fn is_in(app: &App, room: &RoomId) -> Result<bool, SendError> {
+    let held = app.rooms.room(room).await?;
+    Ok(held.is_some_and(|held| held.look().servers.contains_key(&app.server_name)))
 }
 
 /// Checks form, signatures and hashes; what fails is answered, as is everything else that can be named.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use matryx_core::{event::Pdu, membership::Membership, room::Judgement};
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedServerName, OwnedUserId, RoomVersionId,
+    CanonicalJsonObject, OwnedEventId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
     api::federation::membership::{create_join_event, prepare_join_event},
     room_version_rules::RoomVersionRules,
 };
@@ -19,8 +19,9 @@ use super::{
 use crate::{
     app::App,
     config::ROOM_VERSIONS,
+    federation::inbox,
     membership::{content, profile, template},
-    room::{Door, Import, ImportError, Received, SendError},
+    room::{Import, ImportError, Received, SendError},
 };
 
 /// How long a candidate may take for a template.
@@ -147,7 +148,7 @@ pub(super) async fn take(app: &App, wish: &Wish, offer: Offer) -> Result<OwnedEv
         Ok(_) => Ok(event_id),
         Err(ImportError::Unfit(why)) => Err(theirs(Why::Wrong(why))),
         Err(ImportError::Failed(error)) => Err(error.into()),
-        Err(ImportError::Held) => heard(app, event).await.map_err(|undone| match undone {
+        Err(ImportError::Held) => heard(app, &server, event).await.map_err(|undone| match undone {
             Unheard::Theirs(why) => theirs(Why::Wrong(why)),
             Unheard::Ours(error) => Undone::Ours(error),
         }),
@@ -180,9 +181,9 @@ enum Unheard {
 }
 
 /// We are in the room, and nobody of ours may vouch for the user: the join comes in as any event of the room does.
-async fn heard(app: &App, event: Arc<Pdu>) -> Result<OwnedEventId, Unheard> {
+async fn heard(app: &App, server: &ServerName, event: Arc<Pdu>) -> Result<OwnedEventId, Unheard> {
     let event_id = event.event_id().clone();
-    let received = app.rooms.receive(Pdu::clone(&event), Door::Transaction).await;
+    let received = inbox::let_in(app, server, Pdu::clone(&event)).await;
     match received.map_err(Unheard::Ours)? {
         Received::Judged(Judgement::Accepted) | Received::Known(Judgement::Accepted) => {
             Ok(event_id)
