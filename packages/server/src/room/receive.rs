@@ -79,6 +79,14 @@ impl Rooms {
         if !missing.is_empty() {
             return Ok(Received::Missing(missing));
         }
+        let elsewhere = |id: &OwnedEventId| {
+            found.get(id).is_some_and(|event| event.pdu.room_id() != work.look.room_id)
+        };
+        if let Some(id) = pdu.prev_events().iter().find(|id| elsewhere(id)) {
+            // There is no state of this room before it, so that it can't be kept either.
+            let why = format!("it follows {id}, which belongs to another room");
+            return Ok(Received::Judged(Judgement::Rejected(why)));
+        }
 
         let state = self.state_before(pdu, given, work).await?;
         let fate = self.judge_received(pdu, &found, &state, given, work).await?;
@@ -340,12 +348,8 @@ fn missing(
     found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
     given: &Given,
 ) -> Vec<OwnedEventId> {
-    let has_place = |id: &OwnedEventId| {
-        let event = found.get(id);
-        event.is_some_and(|event| {
-            event.before != Before::Unknown && event.pdu.room_id() == pdu.room_id()
-        })
-    };
+    let has_place =
+        |id: &OwnedEventId| found.get(id).is_some_and(|event| event.before != Before::Unknown);
     let prev =
         pdu.prev_events().iter().filter(|id| !has_place(id) && !given.after.contains_key(*id));
     let auth = pdu.auth_events().iter().filter(|id| !found.contains_key(*id));
