@@ -6,11 +6,8 @@ use super::stage::{Scene, agree, sees, talk};
 use crate::support::{Homeserver, TestUser};
 
 scenes!(play_with_others:
-    #[ignore = "waits for events of other servers"]
     everybody_hears_everybody,
-    #[ignore = "waits for events of other servers"]
     after_the_founder_has_left,
-    #[ignore = "waits for events of other servers"]
     the_second_server_may_let_them_in,
 );
 

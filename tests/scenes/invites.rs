@@ -4,17 +4,11 @@ use super::stage::{Scene, agree, sees, talk};
 use crate::support::{TestUser, has};
 
 scenes!(play:
-    #[ignore = "waits for events of other servers"]
     accepted,
-    #[ignore = "waits for events of other servers"]
     accepted_where_the_server_is_known,
-    #[ignore = "waits for events of other servers"]
     declined,
-    #[ignore = "waits for events of other servers"]
     withdrawn,
-    #[ignore = "waits for events of other servers"]
     banned_while_invited,
-    #[ignore = "waits for events of other servers"]
     again_after_leaving,
 );
 

@@ -6,15 +6,10 @@ use super::stage::{Scene, agree, sees, talk};
 use crate::support::{Listener, TestUser, has};
 
 scenes!(play:
-    #[ignore = "waits for events of other servers"]
     accepted,
-    #[ignore = "waits for events of other servers"]
     denied,
-    #[ignore = "waits for events of other servers"]
     withdrawn,
-    #[ignore = "waits for events of other servers"]
     banned,
-    #[ignore = "waits for events of other servers"]
     refused,
 );
 

@@ -8,7 +8,6 @@ use crate::support::{TestUser, fresh};
 scenes!(play:
     profiles,
     aliases,
-    #[ignore = "waits for events of other servers"]
     a_new_name,
 );
 

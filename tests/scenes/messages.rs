@@ -6,9 +6,7 @@ use super::stage::{Scene, agree};
 use crate::support::{TestUser, eventually};
 
 scenes!(play:
-    #[ignore = "waits for events of other servers"]
     two_hundred_from_before,
-    #[ignore = "waits for events of other servers"]
     both_at_once,
 );
 

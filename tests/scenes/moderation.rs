@@ -6,13 +6,9 @@ use super::stage::{Scene, agree, sees, talk};
 use crate::support::{Listener, TestUser, eventually};
 
 scenes!(play:
-    #[ignore = "waits for events of other servers"]
     kicked,
-    #[ignore = "waits for events of other servers"]
     banned_and_let_in_again,
-    #[ignore = "waits for events of other servers"]
     by_a_moderator_away,
-    #[ignore = "waits for events of other servers"]
     denied_by_the_acl,
 );
 
