@@ -218,3 +218,31 @@ fn between_two_servers_a_knock_is_made_taken_back_and_accepted() {
         bob.knock_via(&old, &via).await.forbidden();
     });
 }
+
+#[test]
+fn between_two_servers_what_ends_an_invite_or_a_knock_arrives() {
+    PAIR.run(async |pair| {
+        for (here, there) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+            let (alice, bob) = (here.user("alice").await, there.user("bob").await);
+            for version in ["10", "12"] {
+                let room = alice.new_room(json!({ "room_version": version })).await;
+                let mut bobs = bob.listens().await;
+                for verb in ["kick", "ban"] {
+                    alice.invite(&room, &bob).await.ok();
+                    bobs.until_in("invite", &room).await;
+                    alice.act(&room, verb, json!({ "user_id": bob.id })).await.ok();
+                    let news = bobs.until_in("leave", &room).await;
+                    let expected = if verb == "ban" { "ban" } else { "leave" };
+                    assert_eq!(news.left(&room).membership(&bob), Some(expected));
+                    bob.sync(Sync::initial()).await.silent(&room);
+                }
+                let room = alice.room_with_rule("knock").await;
+                bob.knock_via(&room, &[here.name()]).await.ok();
+                bobs.until_in("knock", &room).await;
+                alice.kick(&room, &bob).await.ok();
+                let news = bobs.until_in("leave", &room).await;
+                assert_eq!(news.left(&room).membership(&bob), Some("leave"));
+            }
+        }
+    });
+}
