@@ -30,8 +30,12 @@ pub(super) async fn of(app: &App, wish: &Wish) -> Result<Vec<OwnedServerName>, S
     if let Some(room) = app.rooms.room(&wish.room).await? {
         found.extend(in_room(&room.look()));
     }
-    // Before version 12 a room's id tells where it was made: a hint, no more.
-    found.extend(wish.room.server_name().map(ServerName::to_owned));
+    found.retain(|server| *server != app.server_name);
+    // Before version 12 a room's id tells where it was made. That server need not be there any more, nor be whom the client
+    // wants to ask: it is a hint for those who know nobody else.
+    if found.is_empty() {
+        found.extend(wish.room.server_name().map(ServerName::to_owned));
+    }
 
     let mut seen = HashSet::new();
     found.retain(|server| *server != app.server_name && seen.insert(server.clone()));
