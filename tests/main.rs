@@ -50,6 +50,7 @@ mod rooms_create;
 mod scenes;
 mod sessions;
 mod shared_secret;
+mod simulation;
 mod start_stop;
 mod state;
 mod support;

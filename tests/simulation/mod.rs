@@ -1,0 +1,98 @@
+//! Worlds of two to five servers on a simulated network and clock, in which random things happen from a seed; then the
+//! network heals, and all must agree.
+//!
+//! `MATRYX_SIMULATION_SEEDS` (how many), `MATRYX_SIMULATION_SEED` (the first) and `MATRYX_SIMULATION_SCRIPT` (a file with
+//! what a failing seed has printed, to run that alone) ask for more than the ordinary run does.
+
+mod net;
+mod node;
+mod script;
+mod verdict;
+mod world;
+
+use std::{
+    env, fs, panic,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use self::{
+    script::Script,
+    world::{Failure, World},
+};
+
+/// How many seeds the ordinary run tries.
+const SEEDS: u64 = 200;
+/// How often a failing script is run again to make it shorter.
+const ATTEMPTS: usize = 80;
+
+#[test]
+fn servers_agree_after_whatever_has_happened() {
+    if let Ok(path) = env::var("MATRYX_SIMULATION_SCRIPT") {
+        let text = fs::read_to_string(path).expect("the script's file");
+        let script: Script = serde_json::from_str(&text).expect("a script");
+        if let Err(why) = attempt(&script) {
+            panic!("{why}");
+        }
+        return;
+    }
+    let first = number("MATRYX_SIMULATION_SEED", 1);
+    let last = first + number("MATRYX_SIMULATION_SEEDS", SEEDS);
+    let next = AtomicU64::new(first);
+    let failed = thread::scope(|scope| {
+        let work = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= last {
+                    return None;
+                }
+                let script = Script::of(seed);
+                if let Err(why) = attempt(&script) {
+                    // The others need not look any further.
+                    next.store(last, Ordering::Relaxed);
+                    return Some((script, why));
+                }
+            }
+        };
+        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().find_map(|worker| worker.join().expect("no panic"))
+    });
+    if let Some((script, why)) = failed {
+        let (short, why) = shortened(script, why);
+        let text = serde_json::to_string(&short).expect("JSON");
+        panic!("seed {} fails: {why}\nthe script, shortened:\n{text}", short.seed);
+    }
+}
+
+/// Runs a script; a panic is a failure like any other.
+fn attempt(script: &Script) -> Result<(), Failure> {
+    panic::catch_unwind(|| World::run(script)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("a panic: {}", text.unwrap_or("of no words")))
+    })
+}
+
+/// The same failure, or another, with fewer steps.
+fn shortened(mut script: Script, mut why: Failure) -> (Script, Failure) {
+    let mut attempts = 0;
+    let mut size = script.steps.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < script.steps.len() && attempts < ATTEMPTS {
+            let mut shorter = script.clone();
+            shorter.steps.drain(at..(at + size).min(script.steps.len()));
+            attempts += 1;
+            match attempt(&shorter) {
+                Err(other) => (script, why) = (shorter, other),
+                Ok(()) => at += size,
+            }
+        }
+        size /= 2;
+    }
+    (script, why)
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
