@@ -192,6 +192,19 @@ impl Post {
             tokio::task::yield_now().await;
         }
     }
+
+    /// Until it is written down that a server has everything. What it has and nobody has noted is sent again.
+    async fn noted(&self, server: &ServerName) {
+        let database = self.world.rooms.database();
+        loop {
+            let last = database.outgoing().await.unwrap().iter().map(|out| out.place).max();
+            let cursor = database.cursors().await.unwrap().get(server).copied();
+            if last.is_some() && cursor >= last {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn numbers(from: usize, to: usize) -> Vec<String> {
@@ -253,6 +266,7 @@ fn a_restart_goes_on_where_each_server_is() {
         let first = before.into_iter().find(|heard| heard.server == far).unwrap();
         // The join of the second was the first that went out.
         assert_eq!(first.said, ["m.room.member"]);
+        post.noted(near).await;
 
         let post = post.restart().await;
         post.say(&room, numbers(5, 7)).await;
