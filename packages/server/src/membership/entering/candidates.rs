@@ -27,13 +27,19 @@ pub(super) async fn of(app: &App, wish: &Wish) -> Result<Vec<OwnedServerName>, S
             found.push(event.pdu.sender().server_name().to_owned());
         }
     }
-    if let Some(room) = app.rooms.room(&wish.room).await? {
-        found.extend(in_room(&room.look()));
-    }
+    let room = app.rooms.room(&wish.room).await?;
+    let look = room.map(|room| room.look());
+    let (here, left) = match &look {
+        Some(look) if look.servers.contains_key(&app.server_name) => (in_room(look), Vec::new()),
+        Some(look) => (Vec::new(), in_room(look)),
+        None => Default::default(),
+    };
+    found.extend(here);
     found.retain(|server| *server != app.server_name);
-    // Before version 12 a room's id tells where it was made. That server need not be there any more, nor be whom the client
-    // wants to ask: it is a hint for those who know nobody else.
+    // Who was in a room when we left it need not be there any more, nor be whom the client wants to ask, and neither need
+    // the server that a room's id names before version 12: hints, for those who know nobody else.
     if found.is_empty() {
+        found.extend(left);
         found.extend(wish.room.server_name().map(ServerName::to_owned));
     }
 
