@@ -47,11 +47,7 @@ impl Database {
             .ask("SELECT room, creator FROM ONLY $id", object! { id: named("alias", alias) })
             .await?;
         let Some(row) = answer.take::<Option<AliasRow>>(0)? else { return Ok(None) };
-        let bad = |why: &str| StoreError::Inconsistent {
-            table: "alias",
-            row: alias.to_string(),
-            why: why.to_owned(),
-        };
+        let bad = |why: &str| StoreError::inconsistent("alias", alias, why);
         Ok(Some(Alias {
             alias: alias.to_owned(),
             room: row.room.as_str().try_into().map_err(|_| bad("room id"))?,
@@ -74,10 +70,12 @@ impl Database {
             .take::<Vec<Row>>(0)?
             .iter()
             .map(|row| {
-                text_part(&row.id, 1)?.try_into().map_err(|_| StoreError::Inconsistent {
-                    table: "room_alias",
-                    row: format!("{:?}", row.id.key),
-                    why: "alias".to_owned(),
+                text_part(&row.id, 1)?.try_into().map_err(|_| {
+                    StoreError::inconsistent(
+                        "room_alias",
+                        format_args!("{:?}", row.id.key),
+                        "alias",
+                    )
                 })
             })
             .collect()

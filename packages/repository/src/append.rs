@@ -124,11 +124,7 @@ impl Database {
                 return Ok(was.unsigned_abs());
             }
         }
-        Err(StoreError::Inconsistent {
-            table: "stream",
-            row: "head".to_owned(),
-            why: "the reservation returned nothing".to_owned(),
-        })
+        Err(StoreError::inconsistent("stream", "head", "the reservation returned nothing"))
     }
 }
 

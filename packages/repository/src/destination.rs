@@ -66,11 +66,8 @@ impl Database {
 
 fn read(row: &Row) -> Result<(OwnedServerName, Absence), StoreError> {
     let name = name_of(&row.id)?;
-    let server = OwnedServerName::try_from(name).map_err(|error| StoreError::Inconsistent {
-        table: "destination",
-        row: name.to_owned(),
-        why: error.to_string(),
-    })?;
+    let server = OwnedServerName::try_from(name)
+        .map_err(|error| StoreError::inconsistent("destination", name, error))?;
     let absence = Absence {
         failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
         since: time::from_row(row.since),

@@ -90,11 +90,8 @@ pub(crate) fn all_of(user: &UserId) -> RecordId {
 /// The user and the device of a `device:[user, device]`.
 pub(crate) fn parse(id: &RecordId) -> Result<(OwnedUserId, OwnedDeviceId), StoreError> {
     let user = value::text_part(id, 0)?;
-    let user = UserId::parse(user).map_err(|error| StoreError::Inconsistent {
-        table: "device",
-        row: user.to_owned(),
-        why: error.to_string(),
-    })?;
+    let user =
+        UserId::parse(user).map_err(|error| StoreError::inconsistent("device", user, error))?;
     Ok((user, value::text_part(id, 1)?.into()))
 }
 

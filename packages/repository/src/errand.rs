@@ -96,11 +96,8 @@ impl TryFrom<ErrandRow> for Errand {
     type Error = StoreError;
 
     fn try_from(row: ErrandRow) -> Result<Self, StoreError> {
-        let bad = |why: &str| StoreError::Inconsistent {
-            table: "errand",
-            row: format!("{:?}", row.id.key),
-            why: why.to_owned(),
-        };
+        let bad =
+            |why: &str| StoreError::inconsistent("errand", format_args!("{:?}", row.id.key), why);
         let time = |number: i64| {
             MilliSecondsSinceUnixEpoch(UInt::new_saturating(number.try_into().unwrap_or_default()))
         };

@@ -1,6 +1,6 @@
 //! What can go wrong with the store. "Not found" is not among it: that is `Ok(None)`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Display};
 
 use surrealdb::types::{Error as EngineError, QueryError};
 
@@ -26,6 +26,14 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl StoreError {
+    /// A row that can't be read: its table, its id or as much of it as is known, and what is wrong with it.
+    #[must_use]
+    pub fn inconsistent(table: &'static str, row: impl Display, why: impl Display) -> Self {
+        Self::Inconsistent { table, row: row.to_string(), why: why.to_string() }
+    }
 }
 
 impl From<EngineError> for StoreError {

@@ -153,7 +153,7 @@ impl TryFrom<EventRow> for StoredEvent {
 
     fn try_from(row: EventRow) -> Result<Self, StoreError> {
         let id = name_of(&row.id)?.to_owned();
-        let bad = |why: String| StoreError::Inconsistent { table: "event", row: id.clone(), why };
+        let bad = |why: String| StoreError::inconsistent("event", &id, why);
         let fate = match (row.fate.as_deref(), row.why.unwrap_or_default()) {
             (None, _) => Judgement::Accepted,
             (Some(SOFT_FAILED), why) => Judgement::SoftFailed(why),
@@ -261,7 +261,7 @@ impl TryFrom<ForkRow> for Fork {
 /// The event that a row is named after.
 fn event_named(id: &RecordId) -> Result<OwnedEventId, StoreError> {
     let name = name_of(id)?;
-    let bad = |why| StoreError::Inconsistent { table: "fork", row: name.to_owned(), why };
+    let bad = |why| StoreError::inconsistent("fork", name, why);
     parsed(name, &bad)
 }
 
@@ -272,7 +272,7 @@ pub(crate) fn entry(
     membership: Option<&str>,
 ) -> Result<Option<StateEntry>, StoreError> {
     let Some(event) = event else { return Ok(None) };
-    let bad = |why: String| StoreError::Inconsistent { table, row: event.clone(), why };
+    let bad = |why: String| StoreError::inconsistent(table, &event, why);
     let event_id = parsed(&event, &bad)?;
     let membership = membership
         .map(|word| word.parse::<Membership>().map_err(|_| bad(format!("membership {word}"))))
@@ -361,11 +361,7 @@ impl Database {
             .ask("SELECT VALUE event FROM ONLY $id", object! { id: named("redaction", target) })
             .await?;
         let id: Option<String> = answer.take(0)?;
-        let bad = |why: String| StoreError::Inconsistent {
-            table: "redaction",
-            row: target.to_string(),
-            why,
-        };
+        let bad = |why: String| StoreError::inconsistent("redaction", target, why);
         id.map(|id| parsed(&id, &bad)).transpose()
     }
 

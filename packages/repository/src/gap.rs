@@ -64,11 +64,8 @@ impl TryFrom<GapRow> for Gap {
     type Error = StoreError;
 
     fn try_from(row: GapRow) -> Result<Self, StoreError> {
-        let bad = |why: String| StoreError::Inconsistent {
-            table: "gap",
-            row: format!("{:?}", row.id.key),
-            why,
-        };
+        let bad =
+            |why: String| StoreError::inconsistent("gap", format_args!("{:?}", row.id.key), why);
         let ends = row
             .ends
             .iter()

@@ -94,11 +94,8 @@ impl TryFrom<MineRow> for Mine {
     type Error = StoreError;
 
     fn try_from(row: MineRow) -> Result<Self, StoreError> {
-        let bad = |why: &str| StoreError::Inconsistent {
-            table: "mine",
-            row: format!("{:?}", row.id.key),
-            why: why.to_owned(),
-        };
+        let bad =
+            |why: &str| StoreError::inconsistent("mine", format_args!("{:?}", row.id.key), why);
         let via = |name: String| name.try_into().map_err(|_| bad("server name"));
         let source = match &row.version {
             None => Source::Room,

@@ -269,5 +269,5 @@ fn server(id: &RecordId, name: &str) -> Result<OwnedServerName, StoreError> {
 }
 
 fn inconsistent(table: &'static str, id: &RecordId, why: &str) -> StoreError {
-    StoreError::Inconsistent { table, row: format!("{:?}", id.key), why: why.to_owned() }
+    StoreError::inconsistent(table, format_args!("{:?}", id.key), why)
 }

@@ -19,11 +19,8 @@ fn id(user: &UserId, field: &str) -> RecordId {
 }
 
 fn read(user: &UserId, field: &str, text: &str) -> Result<Json, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Inconsistent {
-        table: "profile",
-        row: format!("{user} {field}"),
-        why: error.to_string(),
-    })
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::inconsistent("profile", format_args!("{user} {field}"), error))
 }
 
 impl Database {

@@ -156,11 +156,8 @@ impl TryFrom<HeadRow> for RoomHead {
     type Error = StoreError;
 
     fn try_from(row: HeadRow) -> Result<Self, StoreError> {
-        let bad = |why: String| StoreError::Inconsistent {
-            table: "room",
-            row: format!("{:?}", row.id.key),
-            why,
-        };
+        let bad =
+            |why: String| StoreError::inconsistent("room", format_args!("{:?}", row.id.key), why);
         let tips = row
             .tips
             .iter()
@@ -214,10 +211,8 @@ impl Database {
         let rows: Vec<Row> = answer.take(0)?;
         rows.into_iter()
             .map(|row| {
-                let room = name_of(&row.id)?.try_into().map_err(|_| StoreError::Inconsistent {
-                    table: "room",
-                    row: format!("{:?}", row.id.key),
-                    why: "room id".to_owned(),
+                let room = name_of(&row.id)?.try_into().map_err(|_| {
+                    StoreError::inconsistent("room", format_args!("{:?}", row.id.key), "room id")
                 })?;
                 Ok((room, row.pos.unsigned_abs()))
             })
@@ -271,11 +266,11 @@ impl Database {
             .map(|row| {
                 let n = number_part(&row.id, 1)?;
                 let event = events.remove(name_of(&row.event)?).ok_or_else(|| {
-                    StoreError::Inconsistent {
-                        table: "line",
-                        row: format!("[{room}, {n}]"),
-                        why: "its event is not kept".to_owned(),
-                    }
+                    StoreError::inconsistent(
+                        "line",
+                        format_args!("[{room}, {n}]"),
+                        "its event is not kept",
+                    )
                 })?;
                 Ok(Line {
                     n,

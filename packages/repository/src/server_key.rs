@@ -74,8 +74,7 @@ fn row(server: &ServerName, key: &ServerKey) -> Object {
 
 fn read(row: Row) -> Result<ServerKey, StoreError> {
     let id = text_part(&row.id, 1)?;
-    let bad =
-        |why: String| StoreError::Inconsistent { table: "server_key", row: id.to_owned(), why };
+    let bad = |why: String| StoreError::inconsistent("server_key", id, why);
     Ok(ServerKey {
         id: id.try_into().map_err(|error: ruma::IdParseError| bad(error.to_string()))?,
         key: Base64::parse(&row.key).map_err(|error| bad(error.to_string()))?,

@@ -34,10 +34,8 @@ impl TokenHash {
         for (index, byte) in bytes.iter_mut().enumerate() {
             let digits = name.get(index * 2..index * 2 + 2);
             let read = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-            *byte = read.ok_or_else(|| StoreError::Inconsistent {
-                table: "access_token",
-                row: name.to_owned(),
-                why: "its id is no SHA-256".to_owned(),
+            *byte = read.ok_or_else(|| {
+                StoreError::inconsistent("access_token", name, "its id is no SHA-256")
             })?;
         }
         Ok(Self(bytes))

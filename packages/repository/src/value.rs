@@ -73,9 +73,9 @@ fn parts(id: &RecordId) -> Option<&[Value]> {
 }
 
 fn misshapen(id: &RecordId) -> StoreError {
-    StoreError::Inconsistent {
-        table: "?",
-        row: format!("{}:{:?}", id.table, id.key),
-        why: "its id has another shape".to_owned(),
-    }
+    StoreError::inconsistent(
+        "?",
+        format_args!("{}:{:?}", id.table, id.key),
+        "its id has another shape",
+    )
 }

@@ -9,7 +9,7 @@ use matryx_core::{
 };
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
-    api::federation::membership::{RawStrippedState, create_knock_event, prepare_knock_event},
+    api::federation::membership::{create_knock_event, prepare_knock_event},
 };
 use serde_json::value::RawValue;
 
@@ -21,7 +21,12 @@ use super::{
     profile,
     template::{Wanted, sealed},
 };
-use crate::{app::App, config::ROOM_VERSIONS, federation::PeerError, room::SendError};
+use crate::{
+    app::App,
+    config::ROOM_VERSIONS,
+    federation::PeerError,
+    room::{SendError, shown},
+};
 
 /// How long a server may take over each of the two questions. Somebody waits.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -121,17 +126,8 @@ async fn through(
     let event_id = pdu.event_id().clone();
     let request = create_knock_event::v1::Request::new(room.to_owned(), event_id, json);
     let answer = client.ask(server, request, PATIENCE).await?;
-    let stripped = answer.knock_room_state.into_iter().map(raw).collect();
+    let stripped = answer.knock_room_state.into_iter().map(shown).collect();
     Ok(LetIn { pdu, version, stripped })
-}
-
-#[expect(deprecated, reason = "servers from before v1.16 send stripped events")]
-fn raw(state: RawStrippedState) -> Box<RawValue> {
-    match state {
-        RawStrippedState::Stripped(event) => event.into_json(),
-        RawStrippedState::Pdu(pdu) => pdu,
-        _ => RawValue::NULL.to_owned(),
-    }
 }
 
 /// Writes down that the user knocks.

@@ -95,11 +95,7 @@ impl Events {
             .into_iter()
             .map(|event| {
                 let json = write(event, &beside, rules, viewer, true).map_err(|error| {
-                    StoreError::Inconsistent {
-                        table: "event",
-                        row: event.pdu.event_id().to_string(),
-                        why: error.to_string(),
-                    }
+                    StoreError::inconsistent("event", event.pdu.event_id(), error)
                 })?;
                 Ok(Raw::from_json(json))
             })

@@ -89,11 +89,9 @@ impl Events {
         }
         let found = self.get_all(wanted.iter().map(|(_, id)| *id)).await?;
         for (key, id) in wanted {
-            let event = found.get(id).ok_or_else(|| StoreError::Inconsistent {
-                table: "state",
-                row: id.to_string(),
-                why: "the event is not kept".to_owned(),
-            })?;
+            let event = found
+                .get(id)
+                .ok_or_else(|| StoreError::inconsistent("state", id, "the event is not kept"))?;
             events.insert(key.clone(), Arc::clone(&event.pdu));
         }
         Ok(events)

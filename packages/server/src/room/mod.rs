@@ -59,7 +59,7 @@ pub use receive::{Door, Given, Received};
 pub use rooms::Rooms;
 pub use say::Saying;
 pub use stream::{Standing, Standings, Stream};
-pub use stripped::from_elsewhere;
+pub use stripped::{from_elsewhere, shown};
 pub use visibility::Sight;
 
 #[cfg(test)]

@@ -254,12 +254,9 @@ impl Rooms {
             Before::Log(n) => self.state_at(room, n).await.map(Some),
             Before::Unknown => Ok(None),
             Before::Fork => {
-                let fork =
-                    self.database().fork(id).await?.ok_or_else(|| StoreError::Inconsistent {
-                        table: "fork",
-                        row: id.to_string(),
-                        why: "the state before the event is not kept".to_owned(),
-                    })?;
+                let fork = self.database().fork(id).await?.ok_or_else(|| {
+                    StoreError::inconsistent("fork", id, "the state before the event is not kept")
+                })?;
                 let mut state = self.state_at(room, fork.base).await?;
                 for (key, entry) in fork.delta {
                     match entry {

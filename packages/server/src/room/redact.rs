@@ -82,13 +82,10 @@ impl Rooms {
         if !may {
             return Ok(());
         }
-        let left = Arc::new(target.pdu.redact(&work.look.rules).map_err(|error| {
-            StoreError::Inconsistent {
-                table: "event",
-                row: target.pdu.event_id().to_string(),
-                why: error.to_string(),
-            }
-        })?);
+        let left =
+            Arc::new(target.pdu.redact(&work.look.rules).map_err(|error| {
+                StoreError::inconsistent("event", target.pdu.event_id(), error)
+            })?);
         work.replace(&left);
         let event = Arc::new(StoredEvent {
             pdu: left,

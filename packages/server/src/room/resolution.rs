@@ -51,11 +51,11 @@ impl Rooms {
             self.load_chains(&mut known, missed, work).await?;
             if known.len() == before {
                 return state.map_err(|why| {
-                    StoreError::Inconsistent {
-                        table: "event",
-                        row: work.look.room_id.to_string(),
-                        why: format!("the room's forks can't be resolved: {why}"),
-                    }
+                    StoreError::inconsistent(
+                        "event",
+                        &work.look.room_id,
+                        format_args!("the room's forks can't be resolved: {why}"),
+                    )
                     .into()
                 });
             }

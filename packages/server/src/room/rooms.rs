@@ -363,10 +363,12 @@ impl Rooms {
         let database = &self.0.database;
         let state = database.state(&head.room_id, head.epoch).await?;
         let gaps = database.gaps(&head.room_id).await?;
-        let rules = rules_of(&head.version).map_err(|_| StoreError::Inconsistent {
-            table: "room",
-            row: head.room_id.to_string(),
-            why: format!("room version {} is not served", head.version),
+        let rules = rules_of(&head.version).map_err(|_| {
+            StoreError::inconsistent(
+                "room",
+                &head.room_id,
+                format_args!("room version {} is not served", head.version),
+            )
         })?;
         let mut look = Look {
             n: head.n,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use matryx_core::{event::Pdu, room::StateKey};
 use matryx_repository::StoreError;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedUserId, RoomId, UserId, events::StateEventType};
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedUserId, RoomId, UserId,
+    api::federation::membership::RawStrippedState, events::StateEventType,
+};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -35,6 +38,17 @@ impl Rooms {
         let keys = KINDS.map(|kind| StateKey::new(kind, ""));
         let mut events = self.events().state(look, &keys).await?;
         Ok(keys.iter().filter_map(|key| events.remove(key)).collect())
+    }
+}
+
+/// What another server shows of a room, whole or stripped, as it came.
+#[expect(deprecated, reason = "servers from before v1.16 send stripped events")]
+#[must_use]
+pub fn shown(state: RawStrippedState) -> Box<RawValue> {
+    match state {
+        RawStrippedState::Stripped(event) => event.into_json(),
+        RawStrippedState::Pdu(pdu) => pdu,
+        _ => RawValue::NULL.to_owned(),
     }
 }
 

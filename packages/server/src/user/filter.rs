@@ -30,10 +30,8 @@ impl Users {
             return Ok(Some(filter));
         }
         let Some(json) = self.0.database.filter(user, id).await? else { return Ok(None) };
-        let filter = serde_json::from_str(&json).map_err(|error| StoreError::Inconsistent {
-            table: "filter",
-            row: format!("{user} {id}"),
-            why: error.to_string(),
+        let filter = serde_json::from_str(&json).map_err(|error| {
+            StoreError::inconsistent("filter", format_args!("{user} {id}"), error)
         })?;
         let filter = Arc::new(filter);
         self.0.filters.insert(key, Arc::clone(&filter));

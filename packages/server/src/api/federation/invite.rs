@@ -12,7 +12,7 @@ use ruma::{
     CanonicalJsonObject, OwnedUserId, RoomVersionId, ServerName,
     api::{
         error::{ErrorKind, IncompatibleRoomVersionErrorData},
-        federation::membership::{RawStrippedState, create_invite},
+        federation::membership::create_invite,
     },
     events::{StateEventType, TimelineEventType},
     room_version_rules::RoomVersionRules,
@@ -24,6 +24,7 @@ use crate::{
     app::App,
     http::{ApiError, Matrix},
     membership::out_of_band::{Arrival, arrived},
+    room::shown,
 };
 
 /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
@@ -41,7 +42,7 @@ pub(super) async fn invite(
     let object = object(&request.event)?;
     let pdu = open(&app, object.clone(), &rules).await?;
     let user = check(&app, &request, &pdu, &origin)?;
-    let stripped: Vec<Box<RawValue>> = request.invite_room_state.into_iter().map(raw).collect();
+    let stripped: Vec<Box<RawValue>> = request.invite_room_state.into_iter().map(shown).collect();
     check_create(&app, &pdu, &stripped, &rules).await?;
     check_account(&app, &user).await?;
     let signed = countersigned(&app, object, &rules)?;
@@ -215,13 +216,4 @@ fn countersigned(
         event.insert("signatures".to_owned(), signatures);
     }
     Ok(event)
-}
-
-#[expect(deprecated, reason = "servers from before v1.16 send stripped events")]
-fn raw(state: RawStrippedState) -> Box<RawValue> {
-    match state {
-        RawStrippedState::Stripped(event) => event.into_json(),
-        RawStrippedState::Pdu(pdu) => pdu,
-        _ => RawValue::NULL.to_owned(),
-    }
 }

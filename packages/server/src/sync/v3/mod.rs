@@ -326,10 +326,8 @@ impl View<'_> {
             return events
                 .map(|event| {
                     let json = event.pdu.json().to_owned();
-                    Raw::from_json_string(json).map_err(|error| StoreError::Inconsistent {
-                        table: "event",
-                        row: event.pdu.event_id().to_string(),
-                        why: error.to_string(),
+                    Raw::from_json_string(json).map_err(|error| {
+                        StoreError::inconsistent("event", event.pdu.event_id(), error)
                     })
                 })
                 .collect();
