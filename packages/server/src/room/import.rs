@@ -98,7 +98,7 @@ impl Rooms {
         drop(events);
         match self.adopted(&room, ready).await? {
             (Outcome::Said(events), pos) => {
-                self.use_lately(&room);
+                self.memory().use_lately(&room);
                 let epoch = room.look().epoch;
                 // What this leaves behind is in nobody's way; the next import of the room takes it along.
                 if let Err(error) = self.database().forget_epochs(&room_id, epoch).await {

@@ -21,6 +21,7 @@ mod import;
 mod intent;
 mod lane;
 mod look;
+mod memory;
 mod onward;
 mod outliers;
 mod peer_reading;

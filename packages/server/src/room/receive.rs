@@ -274,7 +274,7 @@ impl Rooms {
     /// # Errors
     /// When the database fails.
     pub async fn state_at(&self, room: &RoomId, n: i64) -> Result<StateMap, StoreError> {
-        match self.in_memory(room).and_then(|room| room.look_at_line(n)) {
+        match self.memory().get(room).and_then(|room| room.look_at_line(n)) {
             Some(look) => Ok(look.state.clone()),
             None => self.database().state_at(room, n, None).await,
         }

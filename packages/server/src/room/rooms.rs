@@ -1,10 +1,6 @@
 //! All rooms of the server: found, created, and the two doors into them.
 
-use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::sync::Arc;
 
 use matryx_core::{
     event::{Pdu, SigningKey},
@@ -25,18 +21,9 @@ use super::{
     committer::{Committer, Group, Waiting},
     import::Ready,
     lane::{Ask, Job, Outcome},
+    memory::Memory,
 };
 use crate::clock::Clock;
-
-/// How many bytes of rooms stay in memory, about: their state above all.
-const CAPACITY: u64 = 128 * 1024 * 1024;
-
-/// What a room costs beside its state, and what an entry of the state costs, in bytes.
-const ROOM: usize = 64 * 1024;
-const ENTRY: usize = 320;
-
-/// What the lane of a room costs that is not held, in bytes.
-const LANE: usize = 2 * 1024;
 
 /// How many requests' answers are remembered, so that repeating one costs no read.
 const ANSWERS: u64 = 100_000;
@@ -54,13 +41,7 @@ struct Inner {
     stream: Arc<Stream>,
     committer: mpsc::UnboundedSender<Waiting>,
     tally: Arc<Tally>,
-    /// Every room that is in use. A room must never be in memory twice: it would have two lanes.
-    used: Mutex<HashMap<OwnedRoomId, Weak<Room>>>,
-    /// What keeps the rooms in memory that have been used lately.
-    lately: Cache<OwnedRoomId, Arc<Room>>,
-    /// Held while a room is loaded or created, by a hash of its id.
-    loading: Vec<tokio::sync::Mutex<()>>,
-    hasher: RandomState,
+    memory: Memory,
     answers: Cache<TransactionKey, OwnedEventId>,
 }
 
@@ -84,14 +65,6 @@ impl Rooms {
             Arc::clone(&tally),
         )
         .await?;
-        let lately = Cache::builder()
-            .max_capacity(CAPACITY)
-            .weigher(|_, room: &Arc<Room>| {
-                let look = room.look();
-                let own = if look.n > 0 { ROOM } else { LANE };
-                u32::try_from(look.state.len() * ENTRY + own).unwrap_or(u32::MAX)
-            })
-            .build();
         Ok(Self(Arc::new(Inner {
             database,
             server_name,
@@ -101,10 +74,7 @@ impl Rooms {
             stream,
             committer,
             tally,
-            used: Mutex::default(),
-            lately,
-            loading: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            memory: Memory::new(),
             answers: Cache::new(ANSWERS),
         })))
     }
@@ -130,17 +100,18 @@ impl Rooms {
     ) -> Result<Done, SendError> {
         let rules = rules_of(&version)?;
         let room = {
-            let _loading = self.loading(&room_id).await;
-            if self.in_memory(&room_id).is_some() || self.0.database.head(&room_id).await?.is_some()
+            let _loading = self.0.memory.loading(&room_id).await;
+            if self.0.memory.get(&room_id).is_some()
+                || self.0.database.head(&room_id).await?.is_some()
             {
                 let sentence = format!("the room {room_id} exists already");
                 return Err(Refusal { kind: RefusalKind::RoomInUse, sentence }.into());
             }
-            self.keep(Look::empty(room_id, version, rules))
+            self.0.memory.keep(Look::empty(room_id, version, rules))
         };
         let done = self.send_in(&room, intent).await;
         if room.look().n == 0 {
-            self.forget(&room.id);
+            self.0.memory.forget(&room.id);
         }
         done
     }
@@ -211,17 +182,17 @@ impl Rooms {
     /// # Errors
     /// When the database fails.
     pub async fn room(&self, id: &RoomId) -> Result<Option<Arc<Room>>, StoreError> {
-        if let Some(room) = self.in_memory(id) {
-            self.0.lately.get(id);
+        if let Some(room) = self.0.memory.get(id) {
+            self.0.memory.touch(id);
             return Ok(exists(room));
         }
-        let _loading = self.loading(id).await;
-        if let Some(room) = self.in_memory(id) {
+        let _loading = self.0.memory.loading(id).await;
+        if let Some(room) = self.0.memory.get(id) {
             return Ok(exists(room));
         }
         let Some(head) = self.0.database.head(id).await? else { return Ok(None) };
         let look = self.load(head).await?;
-        Ok(Some(self.keep(look)))
+        Ok(Some(self.0.memory.keep(look)))
     }
 
     /// The lane of any room, held here or not. One that is not held has a look without lines.
@@ -229,18 +200,18 @@ impl Rooms {
     /// # Errors
     /// When the database fails.
     pub(super) async fn lane(&self, id: &RoomId) -> Result<Arc<Room>, StoreError> {
-        if let Some(room) = self.in_memory(id) {
+        if let Some(room) = self.0.memory.get(id) {
             return Ok(room);
         }
-        let _loading = self.loading(id).await;
-        if let Some(room) = self.in_memory(id) {
+        let _loading = self.0.memory.loading(id).await;
+        if let Some(room) = self.0.memory.get(id) {
             return Ok(room);
         }
         let look = match self.0.database.head(id).await? {
             Some(head) => self.load(head).await?,
             None => Look::unknown(id.to_owned()),
         };
-        Ok(self.keep(look))
+        Ok(self.0.memory.keep(look))
     }
 
     /// A room's timeline from line `from` to line `to`, oldest first.
@@ -395,36 +366,9 @@ impl Rooms {
         Ok(look)
     }
 
-    /// A room, if it is in memory.
-    pub(super) fn in_memory(&self, id: &RoomId) -> Option<Arc<Room>> {
-        self.0.used.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.upgrade()
-    }
-
-    /// Keeps a room in memory as one that has been used just now, and weighs it anew.
-    pub(super) fn use_lately(&self, room: &Arc<Room>) {
-        self.0.lately.insert(room.id.clone(), Arc::clone(room));
-    }
-
-    fn keep(&self, look: Look) -> Arc<Room> {
-        let room = Arc::new(Room::new(look));
-        let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= 2 * used.values().filter(|room| room.strong_count() > 0).count().max(512) {
-            used.retain(|_, room| room.strong_count() > 0);
-        }
-        used.insert(room.id.clone(), Arc::downgrade(&room));
-        self.0.lately.insert(room.id.clone(), Arc::clone(&room));
-        room
-    }
-
-    fn forget(&self, id: &RoomId) {
-        self.0.lately.invalidate(id);
-        self.0.used.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-    }
-
-    async fn loading(&self, id: &RoomId) -> tokio::sync::MutexGuard<'_, ()> {
-        let locks = &self.0.loading;
-        let index = usize::try_from(self.0.hasher.hash_one(id) % locks.len() as u64);
-        locks[index.unwrap_or_default()].lock().await
+    /// The rooms in memory.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.0.memory
     }
 }
 
