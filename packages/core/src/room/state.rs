@@ -111,3 +111,66 @@ pub fn difference(old: &StateMap, new: &StateMap) -> Vec<Change> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn put(state: &mut StateMap, number: u16, event: u16) {
+        let key = StateKey::new(StateEventType::RoomMember, format!("@user{number}:x"));
+        let event_id = format!("${event}").try_into().unwrap();
+        state.insert(key, StateEntry { event_id, membership: None });
+    }
+
+    fn state(size: u16) -> StateMap {
+        let mut state = StateMap::new();
+        (0..size).for_each(|number| put(&mut state, number, 0));
+        state
+    }
+
+    /// What [`difference`] is to say, without any short cut.
+    fn key_by_key(old: &StateMap, new: &StateMap) -> Vec<Change> {
+        let all: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        all.into_iter()
+            .map(|key| Change {
+                key: key.clone(),
+                new: new.get(key).cloned(),
+                old: old.get(key).cloned(),
+            })
+            .filter(|change| change.new != change.old)
+            .collect()
+    }
+
+    #[test]
+    fn each_change_of_one_key_is_seen() {
+        let old = state(1_000);
+        for number in 0..1_000 {
+            let mut new = old.clone();
+            put(&mut new, number, 1);
+            assert_eq!(difference(&old, &new).len(), 1, "user {number}");
+            assert!(old != new, "user {number}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn states_that_share_much_differ_in_what_differs(
+            size in 0_u16..300,
+            puts in vec((0_u16..320, 0_u16..3), 0..20),
+            goes in vec(0_u16..320, 0..20),
+        ) {
+            let old = state(size);
+            let mut new = old.clone();
+            for number in goes {
+                new.remove(&StateKey::new(StateEventType::RoomMember, format!("@user{number}:x")));
+            }
+            for (number, event) in puts {
+                put(&mut new, number, event);
+            }
+            prop_assert_eq!(difference(&old, &new), key_by_key(&old, &new));
+            prop_assert_eq!(difference(&new, &old), key_by_key(&new, &old));
+        }
+    }
+}
