@@ -48,6 +48,44 @@ fn who_left_reads_up_to_that_moment_and_no_further() {
 }
 
 #[test]
+fn who_left_sees_no_later_state_by_coming_to_the_door_again() {
+    SERVER.run(async |server| {
+        let [alice, bob] = server.users(["alice", "bob"]).await;
+        let topic = async |room: &str, topic: &str| {
+            alice.put_state(room, "m.room.topic", "", json!({ "topic": topic })).await.ok();
+        };
+        for door in ["knock", "invite", "ban"] {
+            let room = alice.room_with_rule("knock").await;
+            alice.bring(&room, &bob).await;
+            topic(&room, "while he was there").await;
+            bob.leave(&room).await.ok();
+            topic(&room, "after he left").await;
+            match door {
+                "knock" => bob.knock(&room).await.ok(),
+                "invite" => alice.invite(&room, &bob).await.ok(),
+                _ => alice.ban(&room, &bob).await.ok(),
+            };
+            topic(&room, "while he was at the door").await;
+            match door {
+                "ban" => alice.unban(&room, &bob).await.ok(),
+                _ => bob.leave(&room).await.ok(),
+            };
+            topic(&room, "after all").await;
+
+            let state = self::state(&bob, &room).await;
+            let seen = &find(&state, "m.room.topic", "")["content"]["topic"];
+            assert_eq!(seen, "while he was there", "{door}");
+            let topic = bob.state_event(&room, "m.room.topic", "").await.ok();
+            assert_eq!(topic["topic"], "while he was there", "{door}");
+            // What became of himself he knows.
+            let now = self::state(&alice, &room).await;
+            let own = |state: &[Value]| find(state, "m.room.member", &bob.id)["event_id"].clone();
+            assert_eq!(own(&state), own(&now), "{door}");
+        }
+    });
+}
+
+#[test]
 fn pages_from_any_token_end_with_the_leave() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;

@@ -7,8 +7,7 @@ use matryx_core::{
     refusal::Refusal,
     room::{StateEntry, StateKey, StateMap},
 };
-use matryx_repository::Gap;
-use matryx_repository::Source;
+use matryx_repository::{Gap, Source, StoreError};
 use ruma::{RoomId, UserId, events::StateEventType};
 
 use super::{Look, Room, Rooms, SendError, Sight};
@@ -22,10 +21,23 @@ pub struct Reading {
     pub look: Arc<Look>,
     /// The last line that they may read.
     pub until: i64,
+    /// Where the state that they may read ends, if that is before `until`.
+    parted: Option<Parted>,
     /// What the user is.
     pub membership: Membership,
     /// What they may see on the way there.
     pub sight: Sight,
+}
+
+/// Somebody left a room, and has been invited to it, knocked on it or been banned since.
+#[derive(Debug, Clone)]
+struct Parted {
+    /// The line with which they ceased to be in it.
+    n: i64,
+    /// Their member event's key.
+    key: StateKey,
+    /// What became of them later: the one thing about the room that they know beyond that line.
+    own: StateEntry,
 }
 
 impl Rooms {
@@ -44,8 +56,9 @@ impl Rooms {
         let look = room.look();
         let sight = self.sight(&room, user).await?;
         let mut membership = look.membership(user);
-        let until = if membership == Membership::Joined || sight.world_readable_at(look.n) {
-            look.n
+        let (until, parted) = if membership == Membership::Joined || sight.world_readable_at(look.n)
+        {
+            (look.n, None)
         } else {
             let standing = self.stream().standing(user).await?;
             let mine = standing.rooms.get(&room.id);
@@ -55,11 +68,20 @@ impl Rooms {
             }
             match mine {
                 Some(mine) if mine.forgotten || !sight.ever_joined() => return Err(outside()),
-                Some(mine) if matches!(membership, Membership::Left | Membership::Banned) => mine.n,
+                Some(mine) if matches!(membership, Membership::Left | Membership::Banned) => {
+                    let own = || StateEntry {
+                        event_id: mine.event.clone(),
+                        membership: Some(mine.membership),
+                    };
+                    let parted = sight.left_for_good().filter(|n| *n < mine.n);
+                    let parted =
+                        parted.map(|n| Parted { n, key: StateKey::member(user), own: own() });
+                    (mine.n, parted)
+                }
                 _ => return Err(outside()),
             }
         };
-        Ok(Reading { room, look, until, membership, sight })
+        Ok(Reading { room, look, until, parted, membership, sight })
     }
 }
 
@@ -71,7 +93,8 @@ impl Reading {
         line <= self.until
     }
 
-    /// The room's state as of the last line that they may read.
+    /// The room's state as of the last line that they may read; but for those who are out of it as of when they left, whatever
+    /// became of them later: a knock that they take back lets nobody look in.
     ///
     /// # Errors
     /// Those who are banned read none; or the database fails.
@@ -88,11 +111,26 @@ impl Reading {
         if self.membership == Membership::Banned && !self.sight.world_readable_at(self.look.n) {
             return Err(Refusal::forbidden("You are banned from this room.").into());
         }
+        Ok(self.known_as_of(rooms, n).await?)
+    }
+
+    /// The same for whoever they are, to show with what they may read of the timeline.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn known_as_of(&self, rooms: &Rooms, n: i64) -> Result<StateMap, StoreError> {
         let n = n.min(self.until);
+        if let Some(parted) = self.parted.as_ref().filter(|parted| n > parted.n) {
+            let mut state = rooms.state_at(&self.room.id, parted.n).await?;
+            if n == self.until {
+                state.insert(parted.key.clone(), parted.own.clone());
+            }
+            return Ok(state);
+        }
         if n == self.look.n {
             return Ok(self.look.state.clone());
         }
-        Ok(rooms.state_at(&self.room.id, n).await?)
+        rooms.state_at(&self.room.id, n).await
     }
 }
 

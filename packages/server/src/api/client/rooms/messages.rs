@@ -74,7 +74,7 @@ async fn senders(
     requester: &Requester,
     events: &[Arc<StoredEvent>],
 ) -> Result<Vec<Raw<AnyStateEvent>>, ApiError> {
-    let state = app.rooms.state_at(&reading.room.id, reading.until).await?;
+    let state = reading.known_as_of(&app.rooms, reading.until).await?;
     let senders: BTreeSet<_> = events.iter().map(|event| event.pdu.sender()).collect();
     let ids: Vec<_> = senders
         .into_iter()
