@@ -42,8 +42,12 @@ impl Log {
         {
             return Err(format!("\"{word}\" is no level"));
         }
-        // SurrealDB tells a lot about itself, and SurrealKV warns when a thread that is not ours lets go of the store.
-        let level = format!("surrealdb=warn,surrealdb_core=warn,surrealkv=error,{}", self.level);
+        // SurrealDB tells a lot about itself, SurrealKV warns when a thread that is not ours lets go of the store, and ruma
+        // tells of every event that it is allowed, and which rule said so.
+        let level = format!(
+            "surrealdb=warn,surrealdb_core=warn,surrealkv=error,ruma_state_res=warn,{}",
+            self.level
+        );
         EnvFilter::builder().parse(level).map_err(|error| error.to_string())
     }
 
