@@ -250,6 +250,31 @@ fn what_the_others_refuse_is_told_as_they_say_it() {
         assert_eq!(answer.body["room_version"], "2");
         answer.refused(400, "M_INCOMPATIBLE_ROOM_VERSION");
 
+        // What would end the user's session, were it ours to say, or makes the client believe other things of us.
+        for (status, code) in [
+            (401, "M_UNKNOWN_TOKEN"),
+            (403, "M_UNKNOWN_TOKEN"),
+            (403, "M_USER_DEACTIVATED"),
+            (403, "M_CONSENT_NOT_GIVEN"),
+            (404, "M_UNRECOGNIZED"),
+        ] {
+            let mut body = error(code);
+            body["soft_logout"] = json!(false);
+            body["consent_uri"] = json!("https://consent.example.org");
+            body["flows"] = json!([]);
+            let answer = told(status, body).await;
+            for key in ["soft_logout", "consent_uri", "flows"] {
+                assert!(answer.body.get(key).is_none(), "{}", answer.text);
+            }
+            answer.refused(502, "M_UNKNOWN").says(code);
+        }
+        told(401, error("M_FORBIDDEN")).await.forbidden();
+        let mut long = error("M_FORBIDDEN");
+        long["error"] = json!("No!\n2026 ERROR forged ".repeat(1000));
+        let answer = told(403, long).await;
+        assert!(answer.text.len() < 2000 && !answer.text.contains("\\n"), "{}", answer.text);
+        answer.forbidden();
+
         told(500, error("M_UNKNOWN")).await.refused_with_status(502);
         told(403, json!("no")).await.refused_with_status(502);
         told(200, json!({ "nothing": 1 })).await.refused_with_status(502);

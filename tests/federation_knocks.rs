@@ -67,6 +67,9 @@ fn a_refused_knock_says_why() {
         let cases = [
             (Told::error(403, "M_FORBIDDEN"), 403, "M_FORBIDDEN"),
             (Told::error(404, "M_NOT_FOUND"), 404, "M_NOT_FOUND"),
+            (Told::error(401, "M_UNKNOWN_TOKEN"), 502, "M_UNKNOWN"),
+            (Told::error(403, "M_CONSENT_NOT_GIVEN"), 502, "M_UNKNOWN"),
+            (Told::error(401, "M_INCOMPATIBLE_ROOM_VERSION"), 400, "M_INCOMPATIBLE_ROOM_VERSION"),
             (
                 Told::json(400, json!({ "errcode": "M_INCOMPATIBLE_ROOM_VERSION", "error": "The room is too old for you.", "room_version": "3" })),
                 400,

@@ -19,13 +19,15 @@ use ruma::{
 };
 use serde_json::Value;
 
-use super::{Destinations, PeerError, Transport, TransportError, error::is_gateway};
+use super::{Destinations, PeerError, Transport, TransportError, error::brief};
 use crate::clock::Clock;
 
 /// The largest answer that is read whole, in bytes.
 const ANSWER_LIMIT: usize = 64 << 20;
 /// The largest refusal that is read, in bytes.
-const REFUSAL_LIMIT: usize = 1 << 20;
+const REFUSAL_LIMIT: usize = 64 << 10;
+/// The longest errcode, in bytes.
+const CODE_LIMIT: usize = 100;
 /// A server that does not answer within this time is counted as not there; with less patience it is only slow.
 const FAIR: Duration = Duration::from_secs(10);
 
@@ -103,7 +105,7 @@ impl Client {
         let (parts, body) = response.into_parts();
         let response = Response::from_parts(parts, &*body);
         R::IncomingResponse::try_from_http_response(response).map_err(|error| {
-            PeerError::Malformed(format!("{to} gave an answer that can't be understood: {error}"))
+            PeerError::malformed(&format!("{to} gave an answer that can't be understood: {error}"))
         })
     }
 
@@ -135,7 +137,7 @@ impl Client {
         let input = R::Authentication::input(&self.parts.us, to, &self.parts.key);
         let request =
             request.try_into_http_request::<BytesMut>("", input, ()).map_err(|error| {
-                PeerError::Malformed(format!("the request to {to} can't be written: {error}"))
+                PeerError::malformed(&format!("the request to {to} can't be written: {error}"))
             })?;
         Ok(request.map(BytesMut::freeze))
     }
@@ -172,9 +174,12 @@ impl Client {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
-        let body = read(to, body, REFUSAL_LIMIT).await?;
-        let refusal = refusal(to, parts.status, &body);
-        if is_gateway(parts.status) {
+        let refusal = match read(to, body, REFUSAL_LIMIT).await {
+            Ok(body) => refusal(to, parts.status, &body),
+            Err(PeerError::Malformed(_)) => refusal(to, parts.status, &[]),
+            Err(broken) => broken,
+        };
+        if refusal.is_absent() {
             self.parts.destinations.failed(to).await;
         } else if refusal.errcode().is_some() {
             self.parts.destinations.succeeded(to).await;
@@ -211,7 +216,7 @@ async fn read(to: &ServerName, body: Body, limit: usize) -> Result<Bytes, PeerEr
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
-            Err(PeerError::Malformed(format!("{to} gave an answer of more than {limit} bytes")))
+            Err(PeerError::malformed(&format!("{to} gave an answer of more than {limit} bytes")))
         }
         Err(error) => {
             Err(PeerError::Unreachable(format!("the answer of {to} ended too early: {error}")))
@@ -219,10 +224,18 @@ async fn read(to: &ServerName, body: Body, limit: usize) -> Result<Bytes, PeerEr
     }
 }
 
+/// What a refusal says, as far as anybody is to know of it.
 fn refusal(to: &ServerName, status: StatusCode, body: &[u8]) -> PeerError {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let sentence = text("error").unwrap_or("it does not say why").to_owned();
-    let errcode = text("errcode").map(ErrorCode::from);
-    PeerError::Refused { server: to.to_owned(), status, errcode, sentence, body }
+    let sentence = brief(text("error").unwrap_or("it does not say why"));
+    let errcode = text("errcode").filter(|code| is_code(code)).map(ErrorCode::from);
+    let room_version = text("room_version").and_then(|version| version.try_into().ok());
+    PeerError::Refused { server: to.to_owned(), status, errcode, sentence, room_version }
+}
+
+/// Whether it can be a code: letters, digits, and what stands between them.
+fn is_code(text: &str) -> bool {
+    text.len() <= CODE_LIMIT
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"_.-".contains(&c))
 }

@@ -20,7 +20,7 @@ pub(crate) use self::network::tls;
 pub use self::{
     client::{Client, Sign},
     destinations::{Backoff, Destinations},
-    error::PeerError,
+    error::{PeerError, brief},
     keys::{Keys, OwnKeys},
     network::{Network, NetworkError},
     open::parse,

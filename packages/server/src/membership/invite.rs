@@ -6,7 +6,10 @@ use http::StatusCode;
 use matryx_core::{event::Pdu, membership::Action, refusal::Refusal, room::Judgement};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomId, ServerName, UserId,
-    api::federation::membership::{RawStrippedState, create_invite},
+    api::{
+        error::ErrorCode,
+        federation::membership::{RawStrippedState, create_invite},
+    },
 };
 use serde_json::value::RawValue;
 
@@ -107,11 +110,13 @@ async fn signed(app: &App, server: &ServerName, prepared: &Prepared) -> Result<P
 
 /// What the inviting client is told when the other server does not take the invite.
 fn refused(server: &ServerName, error: &PeerError) -> SendError {
-    let code = error.errcode().map(ToString::to_string);
-    match (error.status(), code.as_deref()) {
-        (Some(StatusCode::FORBIDDEN), Some(_))
-        | (Some(StatusCode::NOT_FOUND), Some("M_NOT_FOUND")) => passed_on(error),
-        (_, Some("M_INCOMPATIBLE_ROOM_VERSION" | "M_UNSUPPORTED_ROOM_VERSION")) => {
+    use ErrorCode as C;
+
+    match error.errcode() {
+        Some(C::Forbidden | C::InviteBlocked | C::BadState | C::NotFound) => {
+            passed_on(error).map(Into::into)
+        }
+        Some(C::IncompatibleRoomVersion | C::UnsupportedRoomVersion) => {
             let sentence = format!("{server} does not support the version of this room.");
             Some(told(StatusCode::BAD_REQUEST, "M_UNSUPPORTED_ROOM_VERSION", sentence))
         }

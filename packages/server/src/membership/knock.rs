@@ -9,7 +9,10 @@ use matryx_core::{
 };
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
-    api::federation::membership::{create_knock_event, prepare_knock_event},
+    api::{
+        error::ErrorCode,
+        federation::membership::{create_knock_event, prepare_knock_event},
+    },
 };
 use serde_json::value::RawValue;
 
@@ -110,7 +113,7 @@ async fn through(
     user: &UserId,
     content: CanonicalJsonObject,
 ) -> Result<LetIn, PeerError> {
-    let malformed = |why: String| PeerError::Malformed(format!("{server}: {why}"));
+    let malformed = |why: String| PeerError::malformed(&format!("{server}: {why}"));
     let client = app.federation.client().anyway();
     let mut request = prepare_knock_event::v1::Request::new(room.to_owned(), user.to_owned());
     request.ver = ROOM_VERSIONS.to_vec();
@@ -146,20 +149,19 @@ async fn settle(
 
 /// Which of several errors says most about the room: that of a server which is in it and says no.
 fn weight(error: &PeerError) -> u8 {
-    let code = error.errcode().map(ToString::to_string);
-    match (error.status(), code.as_deref()) {
-        (Some(StatusCode::FORBIDDEN), Some(_)) => 4,
-        (_, Some("M_INCOMPATIBLE_ROOM_VERSION")) => 3,
-        (Some(StatusCode::NOT_FOUND), Some("M_NOT_FOUND")) => 2,
-        (Some(_), _) => 1,
-        _ => 0,
+    match error.errcode().filter(|_| passed_on(error).is_some()) {
+        Some(ErrorCode::NotFound) => 2,
+        Some(ErrorCode::IncompatibleRoomVersion) => 3,
+        Some(_) => 4,
+        None if error.status().is_some() => 1,
+        None => 0,
     }
 }
 
 fn refused(error: &PeerError) -> SendError {
-    let pass = if weight(error) >= 2 { passed_on(error) } else { None };
-    pass.unwrap_or_else(|| {
-        let sentence = because("No server that is in the room could let the knock in", error);
-        told(StatusCode::BAD_GATEWAY, "M_UNKNOWN", sentence)
-    })
+    if let Some(theirs) = passed_on(error) {
+        return theirs.into();
+    }
+    let sentence = because("No server that is in the room could let the knock in", error);
+    told(StatusCode::BAD_GATEWAY, "M_UNKNOWN", sentence)
 }

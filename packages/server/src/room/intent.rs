@@ -102,6 +102,12 @@ pub struct Elsewhere {
     pub body: serde_json::Value,
 }
 
+impl From<Elsewhere> for SendError {
+    fn from(elsewhere: Elsewhere) -> Self {
+        Self::Elsewhere(Box::new(elsewhere))
+    }
+}
+
 impl From<StoreError> for SendError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))

@@ -2,11 +2,12 @@
 
 use http::StatusCode;
 use matryx_core::refusal::Refusal;
-use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomVersionId};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, api::error::ErrorCode};
 use serde_json::{Value, json};
 
+use super::super::elsewhere::passed_on;
 use crate::{
-    federation::PeerError,
+    federation::{PeerError, brief},
     room::{Elsewhere, SendError},
 };
 
@@ -65,15 +66,15 @@ impl Failure {
                     "{stage}: {server} says that the room has version {version}, which this server does not support"
                 )
             }
-            Why::Wrong(what) | Why::Broken(what) => format!("{stage}: {server}: {what}"),
+            Why::Wrong(what) | Why::Broken(what) => format!("{stage}: {server}: {}", brief(what)),
         }
     }
 
     fn code(&self) -> Option<&str> {
         match &self.why {
-            Why::Peer(PeerError::Refused { body, .. }) => body.get("errcode")?.as_str(),
-            Why::Version(_) => Some("M_INCOMPATIBLE_ROOM_VERSION"),
-            _ => None,
+            Why::Peer(error) => error.errcode().map(ErrorCode::as_str),
+            Why::Version(_) => Some(ErrorCode::IncompatibleRoomVersion.as_str()),
+            Why::Wrong(_) | Why::Broken(_) => None,
         }
     }
 
@@ -84,15 +85,28 @@ impl Failure {
         }
     }
 
+    /// What a client may hear of it as an answer.
+    fn answer(&self) -> Option<Elsewhere> {
+        match &self.why {
+            Why::Peer(error) => passed_on(error),
+            Why::Version(version) => {
+                let code = ErrorCode::IncompatibleRoomVersion;
+                let body = json!({ "errcode": code.as_str(), "room_version": version });
+                Some(Elsewhere { status: StatusCode::BAD_REQUEST, body })
+            }
+            Why::Wrong(_) | Why::Broken(_) => None,
+        }
+    }
+
     /// How much a user learns from it.
     fn use_of(&self) -> u8 {
-        match (self.code(), self.status()) {
-            (Some("M_INCOMPATIBLE_ROOM_VERSION"), _) => 6,
-            (Some("M_FORBIDDEN"), _) => 5,
-            (Some("M_UNABLE_TO_GRANT_JOIN" | "M_UNABLE_TO_AUTHORISE_JOIN"), _) => 4,
-            (Some("M_NOT_FOUND"), _) => 2,
-            (Some(_), Some(status)) if status.is_client_error() => 3,
-            _ => 1,
+        match self.code().filter(|_| self.answer().is_some()) {
+            Some("M_INCOMPATIBLE_ROOM_VERSION") => 6,
+            Some("M_FORBIDDEN") => 5,
+            Some("M_UNABLE_TO_GRANT_JOIN" | "M_UNABLE_TO_AUTHORISE_JOIN") => 4,
+            Some("M_NOT_FOUND") => 2,
+            Some(_) => 3,
+            None => 1,
         }
     }
 
@@ -132,7 +146,8 @@ impl Failures {
                 "errcode": "M_NOT_FOUND",
                 "error": format!("No server is known to be in {room}: name one by `via`."),
             });
-            return refusal.map_or_else(|| elsewhere(StatusCode::NOT_FOUND, unknown), Into::into);
+            let unknown = Elsewhere { status: StatusCode::NOT_FOUND, body: unknown };
+            return refusal.map_or_else(|| unknown.into(), Into::into);
         };
         // What we know ourselves of the room says more than that nobody could be asked.
         if best.use_of() <= 2
@@ -140,43 +155,32 @@ impl Failures {
         {
             return refusal.into();
         }
-        let (status, mut body) = match &best.why {
-            Why::Version(version) => (
-                StatusCode::BAD_REQUEST,
-                json!({ "errcode": "M_INCOMPATIBLE_ROOM_VERSION", "room_version": version }),
-            ),
-            Why::Peer(PeerError::Refused { status, body, .. })
-                if best.code().is_some() && status.is_client_error() =>
-            {
-                (*status, body.clone())
-            }
-            _ => (StatusCode::BAD_GATEWAY, json!({ "errcode": "M_UNKNOWN" })),
+        let bad_gateway = || Elsewhere {
+            status: StatusCode::BAD_GATEWAY,
+            body: json!({ "errcode": "M_UNKNOWN" }),
         };
+        let mut told = best.answer().unwrap_or_else(bad_gateway);
         let sentences: Vec<String> = failures.iter().map(Failure::sentence).collect();
-        body["error"] =
+        told.body["error"] =
             format!("{room} could not be joined through any server. {}.", sentences.join("; "))
                 .into();
-        body["org.matryx.attempts"] = failures.iter().map(Failure::entry).collect();
-        elsewhere(status, body)
+        told.body["org.matryx.attempts"] = failures.iter().map(Failure::entry).collect();
+        told.into()
     }
-}
-
-fn elsewhere(status: StatusCode, body: Value) -> SendError {
-    SendError::Elsewhere(Box::new(Elsewhere { status, body }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(server: &str, status: u16, body: Value) -> Failure {
+    fn refused(server: &str, status: u16, body: &Value) -> Failure {
         let server: OwnedServerName = server.try_into().unwrap();
         let why = Why::Peer(PeerError::Refused {
             server: server.clone(),
             status: StatusCode::from_u16(status).unwrap(),
             errcode: body["errcode"].as_str().map(Into::into),
             sentence: "no".to_owned(),
-            body,
+            room_version: body["room_version"].as_str().map(|v| v.try_into().unwrap()),
         });
         Failure { server, stage: "make_join", why }
     }
@@ -200,9 +204,9 @@ mod tests {
             stage: "make_join",
             why: Why::Peer(PeerError::Unreachable("a can't be reached: no".to_owned())),
         };
-        let other = refused("b", 404, json!({"errcode": "M_NOT_FOUND"}));
+        let other = refused("b", 404, &json!({"errcode": "M_NOT_FOUND"}));
         let body = json!({"errcode": "M_INCOMPATIBLE_ROOM_VERSION", "room_version": "99"});
-        let error = told(None, vec![gone, other, refused("c", 400, body)]);
+        let error = told(None, vec![gone, other, refused("c", 400, &body)]);
         assert_eq!(error.status, StatusCode::BAD_REQUEST);
         assert_eq!(error.body["errcode"], "M_INCOMPATIBLE_ROOM_VERSION");
         assert_eq!(error.body["room_version"], "99");
@@ -215,9 +219,9 @@ mod tests {
 
     #[test]
     fn what_is_no_refusal_of_matrix_is_a_bad_gateway() {
-        let error = told(None, vec![refused("a", 500, json!({"errcode": "M_UNKNOWN"}))]);
+        let error = told(None, vec![refused("a", 500, &json!({"errcode": "M_UNKNOWN"}))]);
         assert_eq!(error.status, StatusCode::BAD_GATEWAY);
-        let error = told(None, vec![refused("a", 404, Value::Null)]);
+        let error = told(None, vec![refused("a", 404, &Value::Null)]);
         assert_eq!(error.status, StatusCode::BAD_GATEWAY);
         assert_eq!(told(None, vec![]).status, StatusCode::NOT_FOUND);
     }
@@ -226,7 +230,7 @@ mod tests {
     fn what_we_know_ourselves_comes_before_that_nobody_answers() {
         let mut failures =
             Failures::new(ruma::room_id!("!r:x"), Some(Refusal::forbidden("You are not invited.")));
-        failures.add(refused("a", 502, Value::Null));
+        failures.add(refused("a", 502, &Value::Null));
         assert!(matches!(failures.told(), SendError::Refused(_)));
     }
 }

@@ -73,7 +73,7 @@ async fn ask(
     errand: &Errand,
     server: &ServerName,
 ) -> Result<(), PeerError> {
-    let malformed = |why: String| PeerError::Malformed(format!("{server}: {why}"));
+    let malformed = |why: String| PeerError::malformed(&format!("{server}: {why}"));
     let request = prepare_leave_event::v1::Request::new(errand.room.clone(), errand.user.clone());
     let answer = client.ask(server, request, PATIENCE).await?;
     let Task::Leave { reason } = &errand.task else { return Ok(()) };
