@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use matryx_core::event::OpenError;
 use matryx_server::{
     clock::Clock,
     federation::{OwnKeys, keys::OldKey},
@@ -208,6 +209,42 @@ fn notaries_are_asked_when_a_server_does_not_answer() {
         let criteria = &asked.body["server_keys"][gone.name().as_str()];
         let wanted = &criteria[gone.key().key_id().as_str()]["minimum_valid_until_ts"];
         assert_eq!(wanted.as_u64(), Some(now));
+    });
+}
+
+#[test]
+fn who_vouches_may_be_away_for_a_while() {
+    SERVER.run(async |server| {
+        let (peer, voucher) = (Peer::start().await, Peer::start().await);
+        let (version, user) = (RoomVersionId::V11, peer.user("alice"));
+        let (id, event) = peer.event(
+            &version,
+            json!({
+                "type": "m.room.member", "sender": user, "state_key": user, "depth": 1,
+                "room_id": format!("!room:{}", peer.name()), "prev_events": [], "auth_events": [],
+                "content": {
+                    "membership": "join", "join_authorised_via_users_server": voucher.user("bob"),
+                },
+            }),
+        );
+        let open = async |event: &Value| {
+            let rules = version.rules().unwrap();
+            server.app().federation.open(object(event), &rules).await
+        };
+        // Nobody vouches: that is the event's own fault, and it is kept as rejected.
+        let opened = open(&event).await;
+        assert!(matches!(opened, Err(OpenError::Authoriser { .. })), "{opened:?}");
+        // Somebody does who can't be asked now: it is as if the event had not come.
+        let event = voucher.sign_event(&version, event);
+        voucher.on(OWN, |_| Told::error(503, "M_UNKNOWN"));
+        let opened = open(&event).await;
+        let Err(OpenError::Signature(why)) = opened else { panic!("{opened:?}") };
+        assert!(why.contains(voucher.name().as_str()) && why.contains("503"), "{why}");
+        let document = document(&voucher, u64::from(server.app().clock.now().0) + hours(1));
+        voucher.on(OWN, move |_| Told::ok(document.clone()));
+        eventually("the key", async || open(&event).await.map_err(|error| error.to_string())).await;
+        let opened = open(&event).await.unwrap();
+        assert!(*opened.event_id() == id && !opened.rejected());
     });
 }
 

@@ -6,7 +6,7 @@ use matryx_core::{
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, RoomVersionId, ServerName,
-    signatures::{PublicKeyMap, sign_event},
+    signatures::{PublicKeyMap, PublicKeySet, sign_event},
 };
 use serde_json::{Value, json};
 
@@ -153,10 +153,24 @@ fn a_restricted_join_needs_the_signature_of_who_authorised_it() {
         let mut object = sent(&pdu);
         let server = <&ServerName>::try_from("y").unwrap();
         sign_event("y", &key(server), &mut object, &rules.redaction).unwrap();
+        let signed = object.clone();
         let opened = open(object, &keys, &rules).unwrap();
         // Another signature does not make another event.
         assert_eq!(opened.event_id(), pdu.event_id());
         assert!(!opened.rejected());
+
+        // What cannot be checked now is not rejected for good.
+        let mut empty = public_keys(&["x"]);
+        empty.insert("y".to_owned(), PublicKeySet::new());
+        for keys in [public_keys(&["x"]), empty] {
+            let error = open(signed.clone(), &keys, &rules).unwrap_err();
+            assert!(matches!(error, OpenError::Signature(_)), "{error}");
+        }
+        // What is wrong is.
+        let mut wrong = public_keys(&["x"]);
+        wrong.extend(public_keys(&["x"]).into_values().map(|of_x| ("y".to_owned(), of_x)));
+        let error = open(signed, &wrong, &rules).unwrap_err();
+        assert!(matches!(error, OpenError::Authoriser { .. }), "{error}");
     }
 }
 

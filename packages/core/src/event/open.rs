@@ -6,7 +6,7 @@ use ruma::{
     CanonicalJsonObject,
     canonical_json::redact,
     room_version_rules::RoomVersionRules,
-    signatures::{PublicKeyMap, Verified, verify_event},
+    signatures::{PublicKeyMap, VerificationError, Verified, verify_event},
 };
 
 use super::{
@@ -34,7 +34,8 @@ pub enum OpenError {
     Signature(String),
     /// Only the signature for the user who authorised a restricted join is missing or wrong. The specification makes
     /// that a rule for authorisation and not one for signatures: such an event is rejected and not dropped. A caller
-    /// that keeps rejected events keeps this one, already marked as rejected.
+    /// that keeps rejected events keeps this one, already marked as rejected. A signature that could not be checked,
+    /// because its key is not known, says nothing: that is [`OpenError::Signature`], and the event may come again.
     #[error("the event is not signed by the server of the user who authorised it: {why}")]
     Authoriser {
         /// The event.
@@ -65,11 +66,12 @@ pub fn open(
     check_fields(&mut object, &rules.event_format)?;
     check_size(&serde_json::to_string(&object).map_err(|error| malformed(&error))?)?;
 
-    let why = match verify_event(keys, &object, rules) {
+    let error = match verify_event(keys, &object, rules) {
         Ok(verified) => return read(object, &verified, rules, false),
-        Err(error) => error.to_string(),
+        Err(error) => error,
     };
-    if rules.signatures.check_join_authorised_via_users_server {
+    let why = error.to_string();
+    if rules.signatures.check_join_authorised_via_users_server && !is_unchecked(&error) {
         let mut without = rules.clone();
         without.signatures.check_join_authorised_via_users_server = false;
         if let Ok(verified) = verify_event(keys, &object, &without) {
@@ -78,6 +80,12 @@ pub fn open(
         }
     }
     Err(OpenError::Signature(why))
+}
+
+/// Whether there is a signature, and no key that it could be checked with.
+fn is_unchecked(error: &VerificationError) -> bool {
+    use VerificationError as E;
+    matches!(error, E::NoPublicKeysForEntity(_) | E::NoSupportedSignatureForEntity(_))
 }
 
 fn read(
