@@ -117,6 +117,13 @@ fn what_was_not_signed_like_this_is_refused() {
         // By a server that nobody reaches.
         let nobody = good.replace(name, "127.1.1.1:1");
         unauthorized(judged(server, PATH, "", &[nobody]).await, &["127.1.1.1:1", key]);
+        // More signatures than anybody has keys.
+        let many = vec![good.clone(); 5];
+        unauthorized(judged(server, PATH, "", &many).await, &["more than 4"]);
+        assert!(judged(server, PATH, "", &many[1..]).await.is_ok());
+        // Nobody reads what somebody has sent of whom no key is known, be it JSON or not.
+        let stranger = good.replace(name, "127.1.1.1:1");
+        unauthorized(judged(server, PATH, "nonsense", &[stranger]).await, &["127.1.1.1:1", key]);
         // No JSON.
         assert_eq!(judged(server, PATH, "nonsense", &[good]).await, Err(RequestError::NotJson));
     });
@@ -143,6 +150,27 @@ fn a_number_that_is_not_canonical_harms_only_itself() {
         let body = r#"{ "b": [1, "\u00e4"], "a": 1.5 }"#;
         let origin = judged(server, PATH, body, &[header]).await.unwrap();
         assert_eq!(origin, peer.name().as_str());
+    });
+}
+
+#[test]
+fn a_large_body_is_checked_as_a_small_one_is_and_has_its_bounds() {
+    SERVER.run(async |server| {
+        let peer = Peer::start().await;
+        let us = server.app().server_name.clone();
+        let judge = async |body: &str| {
+            let signed = peer.sign(&us, &Method::PUT, PATH, body).to_string();
+            judged(server, PATH, body, &[signed]).await
+        };
+        let large = format!(r#"{{"b":"{}","a":[]}}"#, "x".repeat(1 << 20));
+        assert_eq!(judge(&large).await.unwrap(), peer.name().as_str());
+        let signed = peer.sign(&us, &Method::PUT, PATH, &large).to_string();
+        let tampered = large.replace("xb", "xx").replace("[]", "[1]");
+        unauthorized(judged(server, PATH, &tampered, &[signed]).await, &["not what"]);
+        let many = format!(r#"{{"a":[{}0]}}"#, "0,".repeat(3 << 20));
+        let signed = peer.sign(&us, &Method::PUT, PATH, "{}").to_string();
+        let judged = judged(server, PATH, &many, &[signed]).await;
+        assert_eq!(judged, Err(RequestError::TooMuch));
     });
 }
 

@@ -184,6 +184,9 @@ impl From<RequestError> for ApiError {
             RequestError::NotJson => {
                 Self::new(StatusCode::BAD_REQUEST, ErrorKind::NotJson, error.to_string())
             }
+            RequestError::TooMuch => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, error.to_string())
+            }
             RequestError::Unauthorized(message) => unauthorized(message),
         }
     }

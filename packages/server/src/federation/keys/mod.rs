@@ -1,5 +1,6 @@
 //! The keys of servers: which there are, until when they are believed, and who is asked for them.
 
+mod canonical;
 mod fetch;
 mod known;
 mod own;
@@ -21,6 +22,7 @@ use ruma::{
     room_version_rules::RoomVersionRules,
     signatures::{JsonError, PublicKeyMap, required_server_signatures_to_verify_event},
 };
+use tokio::sync::Semaphore;
 
 pub use self::{
     own::{OldKey, OwnKeys, OwnKeysError},
@@ -69,6 +71,8 @@ struct Parts {
     /// When a server was last asked, and why that failed.
     attempts: Cache<OwnedServerName, (MilliSecondsSinceUnixEpoch, Option<Arc<str>>)>,
     running: Mutex<HashMap<OwnedServerName, fetch::Fetch>>,
+    /// For who reads the large body of a request.
+    large: Semaphore,
 }
 
 /// Which keys are needed, and at which times they must be valid.
@@ -170,6 +174,7 @@ impl Keys {
             known,
             attempts,
             running,
+            large: Semaphore::new(request::LARGE_AT_ONCE),
         }))
     }
 

@@ -1,16 +1,22 @@
 //! Who sent a request: the signature in its `Authorization` headers.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Method, Request, header};
 use ruma::{
-    OwnedServerName, SigningKeyAlgorithm, api::federation::authentication::XMatrix,
-    signatures::verify_canonical_json_bytes,
+    OwnedServerName, SigningKeyAlgorithm,
+    api::federation::authentication::XMatrix,
+    signatures::{PublicKeySet, verify_canonical_json_bytes},
 };
-use serde_json::Value;
+use serde_json::json;
 
-use super::{Keys, Wanted};
+use super::{Keys, Wanted, canonical};
+
+/// How many signatures of a request are looked at.
+const MOST_SIGNATURES: usize = 4;
+/// From how many bytes on a body is read beside other large ones, a few at a time.
+const LARGE: usize = 64 << 10;
+/// How many large bodies are read at the same time.
+pub(super) const LARGE_AT_ONCE: usize = 4;
 
 /// Why nobody knows who sent a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +24,12 @@ pub enum RequestError {
     /// The body is no JSON, so nothing can have been signed.
     #[error("The body is not JSON.")]
     NotJson,
+    /// The body is small enough, and has too much in it.
+    #[error(
+        "The body has more than {} values, which is more than any request needs.",
+        canonical::MOST
+    )]
+    TooMuch,
     /// The signature is missing, not ours to check, or wrong: a sentence.
     #[error("{0}")]
     Unauthorized(String),
@@ -25,7 +37,8 @@ pub enum RequestError {
 
 impl Keys {
     /// Checks the signatures of a request to us, and says who sent it. Of several headers those count that have keys
-    /// which are known; one that is wrong is one too many.
+    /// which are known; one that is wrong is one too many. The body is not looked at before there is a key: until then
+    /// anybody may have sent it.
     ///
     /// # Errors
     /// When nobody has signed it, or not like this.
@@ -43,40 +56,45 @@ impl Keys {
         if headers.iter().any(|header| header.origin != origin) {
             return Err(unauthorized("Several servers say that they have sent this request."));
         }
-        let content = match &**request.body() {
-            [] => None,
-            body => Some(serde_json::from_slice(body).map_err(|_| RequestError::NotJson)?),
+        let public = self.public_for(&origin, &headers).await?;
+        let claim = Claim {
+            origin: origin.clone(),
+            destination: self.0.us.clone(),
+            headers,
+            public,
+            method: request.method().clone(),
+            uri: request.uri().path_and_query().map_or("/", |uri| uri.as_str()).to_owned(),
+            body: request.body().clone(),
         };
+        if claim.body.len() < LARGE {
+            claim.check()?;
+        } else {
+            // Never closed.
+            let _turn = self.0.large.acquire().await;
+            match tokio::task::spawn_blocking(move || claim.check()).await {
+                Ok(checked) => checked?,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        Ok(origin)
+    }
 
+    /// The keys of whoever says that they have sent the request, one of which at least has signed it.
+    async fn public_for(
+        &self,
+        origin: &OwnedServerName,
+        headers: &[XMatrix],
+    ) -> Result<PublicKeySet, RequestError> {
         let now = self.now();
         let wanted = headers.iter().map(|header| (header.key.to_string(), Some(now)));
-        let (known, missing) = self.find(&origin, &wanted.collect::<Wanted>(), true).await;
-        let public = if origin == self.0.us {
+        let (known, missing) = self.find(origin, &wanted.collect::<Wanted>(), true).await;
+        let public = if *origin == self.0.us {
             self.0.own.public(Some(now))
         } else {
             known.public(Some(now))
         };
-        let mut verified = false;
-        for header in &headers {
-            let Some(key) = public.get(header.key.as_str()) else { continue };
-            let object = signed(request, header, content.as_ref(), self.0.us.as_str());
-            let (signature, key) = (header.sig.as_bytes(), key.as_bytes());
-            verify_canonical_json_bytes(
-                &SigningKeyAlgorithm::Ed25519,
-                key,
-                signature,
-                object.as_bytes(),
-            )
-            .map_err(|_| {
-                let id = &header.key;
-                RequestError::Unauthorized(format!(
-                    "The request is not what {origin} has signed with its key {id}."
-                ))
-            })?;
-            verified = true;
-        }
-        if verified {
-            return Ok(origin);
+        if headers.iter().any(|header| public.contains_key(header.key.as_str())) {
+            return Ok(public);
         }
         let ids: Vec<&str> = headers.iter().map(|header| header.key.as_str()).collect();
         let why = missing.map(|why| format!(": {why}")).unwrap_or_default();
@@ -110,6 +128,10 @@ impl Keys {
                     self.0.us
                 )));
             }
+            if found.len() == MOST_SIGNATURES {
+                let sentence = format!("The request has more than {MOST_SIGNATURES} signatures.");
+                return Err(RequestError::Unauthorized(sentence));
+            }
             found.push(header);
         }
         Ok(found)
@@ -120,56 +142,54 @@ fn unauthorized(sentence: &str) -> RequestError {
     RequestError::Unauthorized(sentence.to_owned())
 }
 
-/// What the sender has signed, as canonical JSON.
-fn signed(request: &Request<Bytes>, header: &XMatrix, content: Option<&Value>, us: &str) -> String {
-    let uri = request.uri().path_and_query().map_or("/", |uri| uri.as_str());
-    let text = |text: &str| Value::String(text.to_owned());
-    let mut object = serde_json::Map::from_iter([
-        ("method".to_owned(), text(request.method().as_str())),
-        ("origin".to_owned(), text(header.origin.as_str())),
-        ("uri".to_owned(), text(uri)),
-    ]);
-    // What was not signed with a destination is a request of an old server.
-    let destination = header.destination.as_ref().map_or(us, |name| name.as_str());
-    object.insert("destination".to_owned(), text(destination));
-    if let Some(content) = content {
-        object.insert("content".to_owned(), content.clone());
-    }
-    let mut out = String::new();
-    canonical(&Value::Object(object), &mut out);
-    out
+/// A request, and who says that they have signed it.
+struct Claim {
+    origin: OwnedServerName,
+    destination: OwnedServerName,
+    headers: Vec<XMatrix>,
+    public: PublicKeySet,
+    method: Method,
+    uri: String,
+    body: Bytes,
 }
 
-/// Writes JSON with sorted keys and without space. Unlike ruma's, it also takes numbers that are not canonical: one event
-/// with such a number makes an event that is dropped, and not a transaction that can never be delivered.
-fn canonical(value: &Value, out: &mut String) {
-    match value {
-        Value::Object(object) => {
-            let mut entries: Vec<_> = object.iter().collect();
-            entries.sort_unstable_by_key(|(key, _)| *key);
-            out.push('{');
-            for (index, (key, value)) in entries.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                // Writing to a string does not fail.
-                let _ = write!(out, "{}:", Value::from(key.as_str()));
-                canonical(value, out);
-            }
-            out.push('}');
+impl Claim {
+    fn check(&self) -> Result<(), RequestError> {
+        let signed = self.signed()?;
+        for header in &self.headers {
+            let Some(key) = self.public.get(header.key.as_str()) else { continue };
+            let (key, signature) = (key.as_bytes(), header.sig.as_bytes());
+            verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, key, signature, &signed)
+                .map_err(|_| {
+                    RequestError::Unauthorized(format!(
+                        "The request is not what {} has signed with its key {}.",
+                        self.origin, header.key
+                    ))
+                })?;
         }
-        Value::Array(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                canonical(item, out);
-            }
-            out.push(']');
+        Ok(())
+    }
+
+    /// What the sender has signed, as canonical JSON.
+    fn signed(&self) -> Result<Vec<u8>, RequestError> {
+        // What was not signed with a destination is a request of an old server.
+        let rest = json!({
+            "destination": self.destination,
+            "method": self.method.as_str(),
+            "origin": self.origin,
+            "uri": self.uri,
+        });
+        let rest = rest.to_string();
+        if self.body.is_empty() {
+            return Ok(rest.into_bytes());
         }
-        plain => {
-            let _ = write!(out, "{plain}");
-        }
+        // The one key that comes before all others.
+        let mut out = b"{\"content\":".to_vec();
+        canonical::write(&self.body, &mut out).map_err(|error| {
+            if error.is_data() { RequestError::TooMuch } else { RequestError::NotJson }
+        })?;
+        out.push(b',');
+        out.extend_from_slice(rest.trim_start_matches('{').as_bytes());
+        Ok(out)
     }
 }
