@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use matryx_core::event::SigningKey;
+use matryx_server::clock::Clock;
 use ruma::RoomVersionId;
 use serde_json::{Value, json};
 
 use super::support::{
-    Answer, Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, Sync, TestUser, Told, fresh, has,
-    user_of, v3,
+    Answer, Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, Sync, TestServer, TestUser, Told,
+    fresh, has, runtime, user_of, v3,
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -98,6 +99,36 @@ fn a_candidate_that_fails_late_makes_room_for_the_next() {
         let user = pair.a.user("alice").await;
         join_via(&user, &room.id, &[&broken, &peer], json!({})).await.ok();
         assert_eq!(broken.count(SEND_JOIN), 1);
+    });
+}
+
+#[test]
+fn a_candidate_that_only_trickles_makes_room_for_the_next() {
+    runtime().block_on(async {
+        let clock = Clock::by_hand(Clock::machine().now());
+        let server = TestServer::start_with(clock.clone(), Peer::befriend).await;
+        let (slow, peer) = (Peer::start().await, Peer::start().await);
+        let room = Hosted::public(&peer);
+        let template = room.clone();
+        slow.on(MAKE_JOIN, move |asked| Told::ok(template.template(&user_of(asked))));
+        slow.on(SEND_JOIN, |_| Told::Trickle(r#"{"state":["#));
+        room.open(&peer);
+        let user = server.user("alice").await;
+        let via = [&slow, &peer];
+        let join = join_via(&user, &room.id, &via, json!({}));
+        // Something comes between one step of the time and the next, so that nothing ever stands still.
+        let time = async {
+            slow.hears(SEND_JOIN).await;
+            loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                clock.advance(Duration::from_secs(10));
+            }
+        };
+        tokio::select! {
+            answer = join => answer.ok(),
+            () = time => unreachable!("time has no end"),
+        };
+        assert_eq!(user.joined_rooms().await, [room.id]);
     });
 }
 

@@ -14,13 +14,20 @@
 //! and trusts the tests' authority: servers of `TestServer::together` do, and `peer.befriend(&mut config)` makes others.
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum::{Router, body::Bytes, response::IntoResponse, response::Response, serve::Listener};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+    serve::Listener,
+};
+use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use matryx_core::event::SigningKey;
 use matryx_server::{clock::Clock, config::Config, federation::OwnKeys, random::Random};
@@ -63,6 +70,8 @@ pub enum Told {
     Raw(u16, Bytes),
     /// A body that is given after a while, for which the server waits.
     Late(Duration, Value),
+    /// A body that begins like this and never ends: a space comes every few milliseconds.
+    Trickle(&'static str),
     /// Nothing, ever.
     Hang,
 }
@@ -290,17 +299,28 @@ impl Inner {
         });
         self.asked.send_modify(|all| all.push(asked));
         let (status, body) = match told {
-            Told::Json(status, body) => (status, body.to_string().into()),
-            Told::Raw(status, body) => (status, body),
+            Told::Json(status, body) => (status, Body::from(body.to_string())),
+            Told::Raw(status, body) => (status, body.into()),
             Told::Late(wait, body) => {
                 tokio::time::sleep(wait).await;
                 (200, body.to_string().into())
             }
+            Told::Trickle(begin) => (200, trickle(begin)),
             Told::Hang => std::future::pending().await,
         };
         let status = StatusCode::from_u16(status).expect("a status");
         (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
+}
+
+/// A body that begins like this and goes on with spaces for as long as somebody reads it.
+fn trickle(begin: &'static str) -> Body {
+    let spaces = stream::repeat(" ").then(async |space| {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        space
+    });
+    let all = stream::iter([begin]).chain(spaces);
+    Body::from_stream(all.map(Ok::<_, Infallible>))
 }
 
 /// A new key.

@@ -25,8 +25,16 @@ use crate::app::App;
 
 /// How long an answer may stand still, once it has begun.
 const STALL: Duration = Duration::from_mins(1);
+/// How many bytes of it have to come in each second, on the whole, after that.
+const BYTES_A_SECOND: usize = 16 << 10;
+/// How long it may be waited for in all.
+const COMING: Duration = Duration::from_mins(10);
+/// How long it may take with what is done to it here: keys are looked for, at servers that may be anybody's.
+const READING: Duration = Duration::from_mins(30);
 /// How large an answer may be, in bytes.
-const LIMIT: usize = 512 << 20;
+const LIMIT: usize = 256 << 20;
+/// How many events may stand in it.
+const MOST: usize = 300_000;
 /// How many events are verified together.
 const TOGETHER: usize = 500;
 /// How many bytes of events are verified together, about.
@@ -84,7 +92,12 @@ pub(super) async fn read(app: &App, body: Body, rules: &RoomVersionRules) -> Res
         }
         (reading.answer, partial)
     };
-    let (fed, (answer, partial), parsed) = tokio::join!(feed(app, body, bytes), collect, parse);
+    let (fed, (answer, partial), parsed) = tokio::select! {
+        done = async { tokio::join!(feed(app, body, bytes), collect, parse) } => done,
+        () = super::after(app, READING) => {
+            return Err(Why::Wrong("its answer to the join takes too long to be read".to_owned()));
+        }
+    };
     fed?;
     match parsed {
         Ok(Ok(())) => {}
@@ -103,13 +116,21 @@ pub(super) async fn read(app: &App, body: Body, rules: &RoomVersionRules) -> Res
 /// Hands on the bytes of a body as they come.
 async fn feed(app: &App, mut body: Body, bytes: mpsc::Sender<Bytes>) -> Result<(), Why> {
     let mut size = 0;
+    let mut waited = Duration::ZERO;
     loop {
+        // What is done to it here is not held against it.
+        let due = STALL.saturating_add(Duration::from_secs((size / BYTES_A_SECOND) as u64));
+        let patience = STALL.min(due.min(COMING).saturating_sub(waited));
+        let since = app.clock.now();
         let frame = tokio::select! {
             frame = body.frame() => frame,
-            () = super::after(app, STALL) => {
-                return Err(Why::Broken("its answer to the join stands still".to_owned()));
+            () = super::after(app, patience) => {
+                let why = "its answer to the join stands still, or comes too slowly";
+                return Err(Why::Broken(why.to_owned()));
             }
         };
+        let passed = u64::from(app.clock.now().0).saturating_sub(since.0.into());
+        waited = waited.saturating_add(Duration::from_millis(passed));
         let data = match frame {
             None => return Ok(()),
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
@@ -215,6 +236,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut lists = Vec::new();
+        let mut left = MOST;
         while let Some(key) = map.next_key::<String>()? {
             let list = match key.as_str() {
                 "state" => List::State,
@@ -238,7 +260,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
                 return Err(A::Error::custom(format!("`{key}` stands in it twice")));
             }
             lists.push(list);
-            map.next_value_seed(Events { list, pieces: self.0 })?;
+            map.next_value_seed(Events { list, left: &mut left, pieces: self.0 })?;
         }
         if lists.len() < 2 {
             return Err(A::Error::custom("`state` or `auth_chain` is missing"));
@@ -249,6 +271,8 @@ impl<'de> Visitor<'de> for Whole<'_> {
 
 struct Events<'a> {
     list: List,
+    /// How many may still come.
+    left: &'a mut usize,
     pieces: &'a mpsc::Sender<Piece>,
 }
 
@@ -270,6 +294,9 @@ impl<'de> Visitor<'de> for Events<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut events: A) -> Result<(), A::Error> {
         let (mut some, mut bytes) = (Vec::new(), 0);
         while let Some(event) = events.next_element::<Box<RawValue>>()? {
+            let left = self.left.checked_sub(1);
+            *self.left =
+                left.ok_or_else(|| A::Error::custom(format!("it has more than {MOST} events")))?;
             bytes += event.get().len();
             some.push(event);
             if some.len() == TOGETHER || bytes > BYTES_TOGETHER {
@@ -297,7 +324,7 @@ mod tests {
             bytes.try_send(Bytes::copy_from_slice(chunk)).unwrap();
         }
         drop(bytes);
-        let (pieces, mut outgoing) = mpsc::channel(1000);
+        let (pieces, mut outgoing) = mpsc::channel(text.len() / TOGETHER + 1000);
         parse(incoming, &pieces).map_err(|error| error.to_string())?;
         drop(pieces);
         let mut found = Vec::new();
@@ -338,6 +365,8 @@ mod tests {
             let error = apart(text, 5).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
+        let many = format!(r#"{{"state":[1{0}],"auth_chain":[1{0}]}}"#, ",1".repeat(MOST / 2));
+        assert!(apart(&many, 1 << 20).unwrap_err().contains("more than"));
         let partial = apart(r#"{"members_omitted":true,"state":[],"auth_chain":[]}"#, 9).unwrap();
         assert_eq!(partial[0], "partial");
     }
