@@ -113,6 +113,41 @@ fn proxies_without_a_server_and_silence_count_as_absence() {
 }
 
 #[test]
+fn who_is_only_named_is_not_written_down() {
+    runtime().block_on(async {
+        let clock = clock();
+        let server = server(&clock).await;
+        let peer = Peer::start().await;
+        let path = "/_matrix/federation/v1/version";
+        let signed = peer.sign(&server.app().server_name, &Method::GET, path, "").to_string();
+        let names: Vec<OwnedServerName> =
+            (1..=20).map(|n| format!("127.1.1.{n}:1").try_into().unwrap()).collect();
+        for name in &names {
+            let header = signed.replace(peer.name().as_str(), name.as_str());
+            let request = http::Request::get(path).header("authorization", header);
+            let request = request.body(bytes::Bytes::new()).unwrap();
+            server.app().federation.keys().verify_request(&request).await.unwrap_err();
+        }
+        let destinations = server.app().federation.destinations();
+        assert!(names.iter().all(|name| destinations.may_try(name).is_err()));
+        assert!(server.app().database.absences().await.unwrap().is_empty());
+
+        // What fails of those who have something to send there is written down, for a week.
+        let anyway = server.app().federation.client().anyway();
+        anyway.ask(&names[0], v1::Request::new(), PATIENCE).await.unwrap_err();
+        let kept = server.app().database.absences().await.unwrap();
+        let kept: Vec<_> = kept.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(kept, [names[0].clone()]);
+        let server = server.restart().await;
+        assert!(!server.app().federation.destinations().is_up(&names[0]));
+        clock.advance(Duration::from_hours(24 * 8));
+        let server = server.restart().await;
+        assert!(server.app().federation.destinations().is_up(&names[0]));
+        assert!(server.app().database.absences().await.unwrap().is_empty());
+    });
+}
+
+#[test]
 fn patience_ends() {
     runtime().block_on(async {
         let server = TestServer::start_with(Clock::machine(), Peer::befriend).await;

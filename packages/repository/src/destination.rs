@@ -1,4 +1,4 @@
-//! Servers that do not answer: a part of `destination:⟨server name⟩`.
+//! Servers that do not answer: `destination:⟨server name⟩`.
 
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
 use surrealdb::types::{RecordId, SurrealValue, object};
@@ -49,7 +49,7 @@ impl Database {
     ) -> Result<(), StoreError> {
         let row = named("destination", server);
         let Some(absence) = absence else {
-            let sql = "UPDATE $row UNSET failures, since, until RETURN NONE";
+            let sql = "DELETE $row RETURN NONE";
             return self.change(sql, object! { row: row }).await.map(drop);
         };
         let sql =

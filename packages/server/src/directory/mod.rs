@@ -61,7 +61,7 @@ pub async fn look_up(app: &App, alias: &RoomAliasId) -> Result<Place, SendError>
         return Ok(Place { room, servers });
     }
     let request = get_room_information::v1::Request::new(alias.to_owned());
-    let answer = app.federation.client().ask(server, request, PATIENCE).await;
+    let answer = app.federation.client().in_passing().ask(server, request, PATIENCE).await;
     let answer = answer.map_err(|error| unknown(alias, &error))?;
     let mut servers = answer.servers;
     // Who knows the alias most likely is in the room.

@@ -18,12 +18,27 @@ use ruma::{
     },
 };
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::{Destinations, PeerError, Transport, TransportError, error::brief};
 use crate::clock::Clock;
 
-/// The largest answer that is read whole, in bytes.
-const ANSWER_LIMIT: usize = 64 << 20;
+/// How large an answer may be to be read whole, in bytes, where nothing else is said.
+const ANSWER_LIMIT: usize = 1 << 20;
+/// The same for what begins like this.
+const ANSWER_LIMITS: [(&str, usize); 7] = [
+    ("/_matrix/key/v2/server", 128 << 10),
+    ("/_matrix/federation/v1/event/", 128 << 10),
+    ("/_matrix/federation/v1/send_knock/", 2 << 20),
+    ("/_matrix/federation/v1/backfill/", 10 << 20),
+    ("/_matrix/federation/v1/get_missing_events/", 10 << 20),
+    ("/_matrix/federation/v1/state_ids/", 16 << 20),
+    ("/_matrix/federation/v1/state/", 64 << 20),
+];
+/// From which size on an answer is read beside other large ones, a few at a time.
+const LARGE: usize = 16 << 20;
+/// How many large answers are read at the same time.
+const LARGE_AT_ONCE: usize = 4;
 /// The largest refusal that is read, in bytes.
 const REFUSAL_LIMIT: usize = 64 << 10;
 /// The longest errcode, in bytes.
@@ -36,6 +51,7 @@ const FAIR: Duration = Duration::from_secs(10);
 pub struct Client {
     parts: Arc<Parts>,
     anyway: bool,
+    in_passing: bool,
 }
 
 struct Parts {
@@ -44,6 +60,8 @@ struct Parts {
     transport: Arc<dyn Transport>,
     destinations: Destinations,
     clock: Clock,
+    /// For who reads a large answer.
+    large: Semaphore,
 }
 
 /// What an authentication scheme needs of us.
@@ -70,14 +88,21 @@ impl Client {
         destinations: Destinations,
         clock: Clock,
     ) -> Self {
-        let parts = Parts { us, key, transport, destinations, clock };
-        Self { parts: Arc::new(parts), anyway: false }
+        let large = Semaphore::new(LARGE_AT_ONCE);
+        let parts = Parts { us, key, transport, destinations, clock, large };
+        Self { parts: Arc::new(parts), anyway: false, in_passing: false }
     }
 
     /// The same, for what is tried although the server was not reached lately.
     #[must_use]
     pub fn anyway(&self) -> Self {
-        Self { parts: Arc::clone(&self.parts), anyway: true }
+        Self { anyway: true, ..self.clone() }
+    }
+
+    /// The same, for servers that anybody may have named: that one is not there is remembered, but not written down.
+    #[must_use]
+    pub fn in_passing(&self) -> Self {
+        Self { in_passing: true, ..self.clone() }
     }
 
     /// Asks a server, and waits no longer than `patience` for all of the answer.
@@ -95,10 +120,13 @@ impl Client {
         R::Authentication: Sign,
     {
         let request = self.sign(to, request)?;
+        let limit = limit_of(request.uri().path());
+        // Never closed.
+        let _turn = if limit >= LARGE { self.parts.large.acquire().await.ok() } else { None };
         let whole = async {
             let response = self.send(to, request).await?;
             let (parts, body) = response.into_parts();
-            let body = read(to, body, ANSWER_LIMIT).await?;
+            let body = read(to, body, limit).await?;
             Ok(Response::from_parts(parts, body))
         };
         let response = self.within(to, patience, whole).await?;
@@ -158,7 +186,7 @@ impl Client {
         let response = match self.parts.transport.send(to, request).await {
             Ok(response) => response,
             Err(error) => {
-                self.parts.destinations.failed(to).await;
+                self.failed(to).await;
                 return Err(match error {
                     TransportError::Unreachable(why) => {
                         PeerError::Unreachable(format!("{to} can't be reached: {why}"))
@@ -180,11 +208,19 @@ impl Client {
             Err(broken) => broken,
         };
         if refusal.is_absent() {
-            self.parts.destinations.failed(to).await;
+            self.failed(to).await;
         } else if refusal.errcode().is_some() {
             self.parts.destinations.succeeded(to).await;
         }
         Err(refusal)
+    }
+
+    async fn failed(&self, to: &ServerName) {
+        if self.in_passing {
+            self.parts.destinations.failed_in_passing(to).await;
+        } else {
+            self.parts.destinations.failed(to).await;
+        }
     }
 
     async fn within<T>(
@@ -200,7 +236,7 @@ impl Client {
             () = self.parts.clock.sleep_until(ruma::MilliSecondsSinceUnixEpoch(end)) => {}
         }
         if patience >= FAIR {
-            self.parts.destinations.failed(to).await;
+            self.failed(to).await;
         }
         Err(PeerError::TimedOut { server: to.to_owned(), stage: "the answer" })
     }
@@ -210,6 +246,12 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("transport", &self.parts.transport).finish_non_exhaustive()
     }
+}
+
+/// How large the answer to what is asked under this path may be.
+fn limit_of(path: &str) -> usize {
+    let own = ANSWER_LIMITS.iter().find(|(begin, _)| path.starts_with(begin));
+    own.map_or(ANSWER_LIMIT, |(_, limit)| *limit)
 }
 
 async fn read(to: &ServerName, body: Body, limit: usize) -> Result<Bytes, PeerError> {

@@ -7,11 +7,16 @@ use std::{
 };
 
 use matryx_repository::{Absence, Database, StoreError};
+use moka::sync::Cache;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName, UInt};
 use tokio::sync::{Mutex, broadcast};
 
 use crate::{clock::Clock, random::Random};
 
+/// How long it is remembered that a server was not there, after it might have been tried again.
+const MEMORY: Duration = Duration::from_hours(7 * 24);
+/// How many servers are remembered of which it is not written down that they were not there.
+const IN_PASSING: u64 = 50_000;
 /// How many servers may come back before somebody who is told has missed one.
 const NEWS: usize = 1024;
 
@@ -47,6 +52,8 @@ pub struct Destinations(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     absent: RwLock<HashMap<OwnedServerName, Absence>>,
+    /// Absences that are not written down.
+    in_passing: Cache<OwnedServerName, Absence>,
     /// Held while a change is written: what is written last is what is known last.
     writing: Mutex<()>,
     up: broadcast::Sender<OwnedServerName>,
@@ -67,10 +74,28 @@ impl Destinations {
         clock: Clock,
         random: Random,
     ) -> Result<Self, StoreError> {
-        let absent = RwLock::new(database.absences().await?.into_iter().collect());
+        let mut absent = HashMap::new();
+        for (server, absence) in database.absences().await? {
+            if after(absence.until, MEMORY) > clock.now() {
+                absent.insert(server, absence);
+            } else {
+                // Nobody has wanted anything of it for long.
+                database.set_absence(&server, None).await?;
+            }
+        }
+        let (absent, in_passing) = (RwLock::new(absent), Cache::new(IN_PASSING));
         let (up, _) = broadcast::channel(NEWS);
         let writing = Mutex::new(());
-        Ok(Self(Arc::new(Parts { absent, writing, up, backoff, database, clock, random })))
+        Ok(Self(Arc::new(Parts {
+            absent,
+            in_passing,
+            writing,
+            up,
+            backoff,
+            database,
+            clock,
+            random,
+        })))
     }
 
     /// Whether nothing speaks against a server: it has answered last time, or was never asked.
@@ -93,6 +118,11 @@ impl Destinations {
     /// What is known of a server that does not answer.
     #[must_use]
     pub fn absence(&self, server: &ServerName) -> Option<Absence> {
+        let kept = self.kept(server);
+        kept.or_else(|| self.0.in_passing.get(server))
+    }
+
+    fn kept(&self, server: &ServerName) -> Option<Absence> {
         self.0.absent.read().unwrap_or_else(PoisonError::into_inner).get(server).copied()
     }
 
@@ -102,12 +132,15 @@ impl Destinations {
             return;
         }
         let writing = self.0.writing.lock().await;
-        let was = self.0.absent.write().unwrap_or_else(PoisonError::into_inner).remove(server);
-        if was.is_none() {
+        let kept = self.0.absent.write().unwrap_or_else(PoisonError::into_inner).remove(server);
+        let passing = self.0.in_passing.remove(server);
+        if kept.or(passing).is_none() {
             return;
         }
         tracing::info!(%server, "server.up");
-        self.write(server, None).await;
+        if kept.is_some() {
+            self.write(server, None).await;
+        }
         drop(writing);
         // Fails when nobody listens.
         let _ = self.0.up.send(server.to_owned());
@@ -115,22 +148,40 @@ impl Destinations {
 
     /// A server was tried and not reached. Attempts that were on their way together count once.
     pub async fn failed(&self, server: &ServerName) {
-        let now = self.0.clock.now();
         let _writing = self.0.writing.lock().await;
+        // What was remembered in passing is written down with the first failure of who wants something of it.
+        let kept = self.kept(server).is_some();
+        let Some(absence) = self.next_absence(server, kept) else { return };
+        self.set(server, absence);
+        self.0.in_passing.remove(server);
+        self.write(server, Some(&absence)).await;
+    }
+
+    /// The same for a server that anybody may have named, of whom none has to be known: nothing is written down, and what is
+    /// remembered has its bounds.
+    pub async fn failed_in_passing(&self, server: &ServerName) {
+        if self.kept(server).is_some() {
+            return self.failed(server).await;
+        }
+        if let Some(absence) = self.next_absence(server, true) {
+            self.0.in_passing.insert(server.to_owned(), absence);
+        }
+    }
+
+    /// What is to be remembered of a server that was not reached once more; nothing if it is, and was tried too soon.
+    fn next_absence(&self, server: &ServerName, remembered: bool) -> Option<Absence> {
+        let now = self.0.clock.now();
         let known = self.absence(server);
-        if known.is_some_and(|absence| absence.until > now) {
-            return;
+        if let Some(absence) = known.filter(|absence| absence.until > now) {
+            return (!remembered).then_some(absence);
         }
         let failures = known.map_or(0, |absence| absence.failures).saturating_add(1);
-        let wait = self.spread(self.0.backoff.after(failures));
-        let absence = Absence {
+        tracing::info!(%server, failures, "server.down");
+        Some(Absence {
             failures,
             since: known.map_or(now, |absence| absence.since),
-            until: MilliSecondsSinceUnixEpoch(now.0.saturating_add(wait)),
-        };
-        tracing::info!(%server, failures, "server.down");
-        self.set(server, absence);
-        self.write(server, Some(&absence)).await;
+            until: after(now, self.spread(self.0.backoff.after(failures))),
+        })
     }
 
     /// Servers as they come back. Who falls behind is told that something was missed, and looks at what waits.
@@ -145,11 +196,9 @@ impl Destinations {
     }
 
     /// Up to a quarter longer, so that not everybody is tried at the same time.
-    fn spread(&self, wait: Duration) -> UInt {
-        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let share = u64::from(u16::from_le_bytes(self.0.random.bytes()));
-        let extra = (milliseconds / 4).saturating_mul(share) / u64::from(u16::MAX);
-        UInt::new_saturating(milliseconds.saturating_add(extra))
+    fn spread(&self, wait: Duration) -> Duration {
+        let share = u32::from(u16::from_le_bytes(self.0.random.bytes()));
+        wait.saturating_add((wait / 4).saturating_mul(share) / u32::from(u16::MAX))
     }
 
     async fn write(&self, server: &ServerName, absence: Option<&Absence>) {
@@ -158,4 +207,9 @@ impl Destinations {
             tracing::warn!(%server, %error, "destination.write");
         }
     }
+}
+
+fn after(time: MilliSecondsSinceUnixEpoch, wait: Duration) -> MilliSecondsSinceUnixEpoch {
+    let wait = UInt::try_from(wait.as_millis()).unwrap_or(UInt::MAX);
+    MilliSecondsSinceUnixEpoch(time.0.saturating_add(wait))
 }

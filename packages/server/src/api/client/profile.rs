@@ -147,7 +147,8 @@ async fn profile(app: &App, user: &UserId) -> Result<UserProfile, ApiError> {
 /// The profile of a user of another server, as that server shows it.
 async fn elsewhere(app: &App, user: &UserId) -> Result<UserProfile, ApiError> {
     let request = query::Request::new(user.to_owned());
-    let answer = app.federation.client().ask(user.server_name(), request, PATIENCE).await;
+    let client = app.federation.client().in_passing();
+    let answer = client.ask(user.server_name(), request, PATIENCE).await;
     match answer {
         Ok(answer) => Ok(answer.data),
         Err(error) if error.errcode() == Some(&ErrorCode::NotFound) => {
