@@ -133,6 +133,19 @@ fn a_document_must_be_the_servers_own() {
 }
 
 #[test]
+fn a_document_that_is_too_large_is_not_read() {
+    SERVER.run(async |server| {
+        let now = u64::from(server.app().clock.now().0);
+        let peer = Peer::start().await;
+        let document = document(&peer, now + hours(1)).to_string();
+        let padded = format!("{document}{}", " ".repeat(1 << 20));
+        peer.on(OWN, move |_| Told::Raw(200, padded.clone().into()));
+        let why = believes(server, &peer, now).await.unwrap_err();
+        assert!(why.contains("more than 131072 bytes"), "{why}");
+    });
+}
+
+#[test]
 fn a_key_is_believed_while_it_is_valid_and_seven_days_at_most() {
     SERVER.run(async |server| {
         let now = u64::from(server.app().clock.now().0);
@@ -209,6 +222,104 @@ fn notaries_are_asked_when_a_server_does_not_answer() {
         let criteria = &asked.body["server_keys"][gone.name().as_str()];
         let wanted = &criteria[gone.key().key_id().as_str()]["minimum_valid_until_ts"];
         assert_eq!(wanted.as_u64(), Some(now));
+    });
+}
+
+#[test]
+fn an_older_document_takes_nothing_back() {
+    runtime().block_on(async {
+        let notary = Peer::start().await;
+        let name = notary.name().to_owned();
+        let server = TestServer::start_with(Clock::machine(), |config| {
+            Peer::befriend(config);
+            config.federation.key_notaries = vec![name];
+        })
+        .await;
+        let now = u64::from(server.app().clock.now().0);
+        // The key was stolen ten hours ago and replaced; the notary still has what was said of it before.
+        let stolen = new_key();
+        let replaced = OldKey::of(&stolen, time(now - hours(10)));
+        let keys = OwnKeys::parse(&new_key().to_line(), &replaced.to_string()).unwrap();
+        let peer = Peer::start_with(keys).await;
+        believes(&server, &peer, now).await.unwrap();
+        let mut old = object(&json!({
+            "server_name": peer.name(), "old_verify_keys": {}, "valid_until_ts": now + hours(1),
+            "verify_keys": { stolen.key_id().as_str(): { "key": stolen.public_key() } },
+        }));
+        sign_json(peer.name().as_str(), &stolen, &mut old).unwrap();
+        sign_json(notary.name().as_str(), notary.key(), &mut old).unwrap();
+        let answer = json!({ "server_keys": [serde_json::to_value(old).unwrap()] });
+        notary.on("/_matrix/key/v2/query", move |_| Told::ok(answer.clone()));
+
+        let version = RoomVersionId::V11;
+        let rules = version.rules().unwrap();
+        let said = |at: u64| {
+            let mut event = message(&peer, &version, at);
+            event.remove("signatures");
+            let name = peer.name().as_str();
+            ruma::signatures::hash_and_sign_event(name, &stolen, &mut event, &rules.redaction)
+                .unwrap();
+            event
+        };
+        // The key does not do for this time, so that everybody is asked for it; more than once, as memory might go.
+        eventually("the notary's word", async || {
+            server.app().federation.open(said(now), &rules).await.unwrap_err();
+            if notary.count("/_matrix/key/v2/query") < 2 {
+                Err("not asked".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+        server.app().federation.open(said(now), &rules).await.unwrap_err();
+        let server = server.restart().await;
+        server.app().federation.open(said(now), &rules).await.unwrap_err();
+        server.app().federation.open(said(now - hours(11)), &rules).await.unwrap();
+        believes(&server, &peer, now).await.unwrap();
+    });
+}
+
+#[test]
+fn who_asks_beside_others_gets_the_keys_of_its_own() {
+    SERVER.run(async |server| {
+        let now = u64::from(server.app().clock.now().0);
+        let old = new_key();
+        let replaced = OldKey::of(&old, time(now - hours(1)));
+        let keys = OwnKeys::parse(&new_key().to_line(), &replaced.to_string()).unwrap();
+        let peer = Peer::start_with(keys).await;
+        let mut before = object(&json!({
+            "server_name": peer.name(), "old_verify_keys": {}, "valid_until_ts": now + hours(1),
+            "verify_keys": { old.key_id().as_str(): { "key": old.public_key() } },
+        }));
+        sign_json(peer.name().as_str(), &old, &mut before).unwrap();
+        let (before, after) = (serde_json::to_value(before).unwrap(), {
+            let document = peer.keys().document(peer.name(), server.app().clock.now()).unwrap();
+            serde_json::to_value(document).unwrap()
+        });
+        // The answer to the first question was given before the key was replaced, and is on its way.
+        let (asked, was_asked) = tokio::sync::oneshot::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let first = std::sync::Mutex::new(Some((asked, gone)));
+        peer.on(OWN, move |_| {
+            let first = first.lock().unwrap().take();
+            let Some((asked, gone)) = first else { return Told::ok(after.clone()) };
+            asked.send(()).unwrap();
+            // Blocks one thread of the runtime until the second question is there.
+            gone.recv().unwrap();
+            Told::ok(before.clone())
+        });
+        let mut one = std::pin::pin!(believes(server, &peer, now));
+        tokio::select! {
+            early = &mut one => panic!("{early:?}"),
+            asked = was_asked => asked.unwrap(),
+        }
+        let mut two = std::pin::pin!(believes(server, &peer, now));
+        assert!(futures::poll!(&mut two).is_pending());
+        go.send(()).unwrap();
+        let (one, two) = tokio::join!(one, two);
+        one.unwrap_err();
+        two.unwrap();
+        assert_eq!(peer.count(OWN), 2);
     });
 }
 

@@ -16,6 +16,7 @@ use super::{
     Keys,
     known::{self, Known, Wanted},
 };
+use crate::federation::brief;
 
 /// How long a server is waited for, when it is asked for its keys.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) type Fetch = futures::future::Shared<BoxFuture<'static, Result<Arc<Known>, Arc<str>>>>;
 
 impl Keys {
-    /// Asks for a server's keys. Requests for the same server at the same time are one.
+    /// Asks for a server's keys. Requests for the same server at the same time are one, as far as they want the same.
     ///
     /// # Errors
     /// A sentence: why they can't be had.
@@ -34,22 +35,29 @@ impl Keys {
         wanted: &Wanted,
         anyway: bool,
     ) -> Result<Arc<Known>, Arc<str>> {
-        let fetch = {
-            let mut running = self.lock_running();
-            if let Some(fetch) = running.get(server) {
-                fetch.clone()
-            } else {
-                let task = self.clone().fetch_once(server.to_owned(), wanted.clone(), anyway);
-                // A task of its own: whoever waits for it may go away.
-                let task = tokio::spawn(task).map(|done| {
-                    done.unwrap_or_else(|_| Err("the search for its keys was cut".into()))
-                });
-                let fetch = task.boxed().shared();
-                running.insert(server.to_owned(), fetch.clone());
-                fetch
-            }
-        };
-        fetch.await
+        let (fetch, ours) = self.attach(server, wanted, anyway);
+        let outcome = fetch.await;
+        let lacking = outcome.as_ref().is_ok_and(|known| !known.satisfies(wanted));
+        if ours || !lacking {
+            return outcome;
+        }
+        // Others have asked for other keys, or before these were published.
+        self.attach(server, wanted, anyway).0.await
+    }
+
+    /// The fetch that runs, or else a new one; and whether it is new.
+    fn attach(&self, server: &ServerName, wanted: &Wanted, anyway: bool) -> (Fetch, bool) {
+        let mut running = self.lock_running();
+        if let Some(fetch) = running.get(server) {
+            return (fetch.clone(), false);
+        }
+        let task = self.clone().fetch_once(server.to_owned(), wanted.clone(), anyway);
+        // A task of its own: whoever waits for it may go away.
+        let task = tokio::spawn(task)
+            .map(|done| done.unwrap_or_else(|_| Err("the search for its keys was cut".into())));
+        let fetch = task.boxed().shared();
+        running.insert(server.to_owned(), fetch.clone());
+        (fetch, true)
     }
 
     async fn fetch_once(
@@ -74,14 +82,14 @@ impl Keys {
         let mut known = self.known(server).await;
         let told = self.ask_itself(server, anyway).await;
         if let Ok(keys) = &told {
-            known = self.keep(server, &known, keys).await;
+            known = self.keep(server, keys).await;
             if known.satisfies(wanted) {
                 return Ok(known);
             }
         }
         for notary in self.notaries().iter().filter(|notary| *notary != server) {
             match self.ask_notary(notary, server, wanted).await {
-                Ok(keys) => known = self.keep(server, &known, &keys).await,
+                Ok(keys) => known = self.keep(server, &keys).await,
                 Err(why) => tracing::debug!(%server, %notary, %why, "keys.notary"),
             }
             if known.satisfies(wanted) {
@@ -96,11 +104,13 @@ impl Keys {
         server: &ServerName,
         anyway: bool,
     ) -> Result<Vec<ServerKey>, String> {
-        let client = if anyway { &self.client().anyway() } else { self.client() };
+        // Anybody can name a server, by a request or an event.
+        let client = self.client().in_passing();
+        let client = if anyway { client.anyway() } else { client };
         let answer = client.ask(server, direct::Request::new(), PATIENCE).await;
         let answer = answer.map_err(|error| error.to_string())?;
         known::learn(server, answer.server_key.json().get(), self.now())
-            .map_err(|why| format!("{server} is not believed: {why}"))
+            .map_err(|why| brief(&format!("{server} is not believed: {why}")))
     }
 
     /// Asks someone else for a server's keys; both must have signed the answer.
@@ -124,7 +134,7 @@ impl Keys {
         let mut known = self.known(notary).await;
         if !known.is_valid_at(self.now()) {
             let keys = self.ask_itself(notary, false).await?;
-            known = self.keep(notary, &known, &keys).await;
+            known = self.keep(notary, &keys).await;
         }
         let believed = |document: &Raw<ServerSigningKeys>| {
             let json = document.json().get();

@@ -38,16 +38,28 @@ impl Known {
         Self { keys, refresh: None }
     }
 
-    /// With what was learned now, in place of what was known of the same keys.
+    /// With what was learned now, where it says more of a key than what was known. Who else keeps a server's keys may have an
+    /// older document of it.
     pub(super) fn with(&self, learned: &[ServerKey], now: MilliSecondsSinceUnixEpoch) -> Self {
         let mut keys = self.keys.clone();
-        keys.extend(learned.iter().map(|key| (key.id.to_string(), key.clone())));
-        let until = learned.iter().filter(|key| !key.expired).map(|key| key.until).min();
+        for key in learned {
+            let known = keys.get(key.id.as_str());
+            if known.is_none_or(|known| is_newer(key, known)) {
+                keys.insert(key.id.to_string(), key.clone());
+            }
+        }
+        let now_known = learned.iter().filter_map(|key| keys.get(key.id.as_str()));
+        let until = now_known.filter(|key| !key.expired).map(|key| key.until).min();
         let refresh = until.map(|until| {
             let left = u64::from(until.0).saturating_sub(now.0.into());
             MilliSecondsSinceUnixEpoch(now.0.saturating_add(UInt::new_saturating(left / 2)))
         });
         Self { keys, refresh }
+    }
+
+    /// The keys of these ids, as far as they are known.
+    pub(super) fn of(&self, learned: &[ServerKey]) -> Vec<ServerKey> {
+        learned.iter().filter_map(|key| self.keys.get(key.id.as_str()).cloned()).collect()
     }
 
     /// Whether all that is wanted is known and valid.
@@ -77,6 +89,18 @@ impl Known {
         documents.sort_unstable();
         documents.dedup();
         documents
+    }
+}
+
+/// Whether one word about a key counts more than another: that it is in use no more, and that since earlier, before that it is;
+/// and of the latter the one that holds for longer.
+fn is_newer(one: &ServerKey, other: &ServerKey) -> bool {
+    match (one.expired, other.expired) {
+        // A name that was given to another key is not about the same.
+        _ if one.key != other.key => one.until > other.until,
+        (true, true) => one.until < other.until,
+        (false, false) => one.until >= other.until,
+        (expired, _) => expired,
     }
 }
 
@@ -115,6 +139,18 @@ pub(super) fn learn(
     let longest = UInt::new_saturating(LONGEST.as_secs() * 1000);
     let longest = MilliSecondsSinceUnixEpoch(now.0.saturating_add(longest));
     let until = document.valid_until_ts.min(longest);
+    // A key under both headings is in use.
+    let old = document.old_verify_keys.into_iter();
+    let old = old.filter(|(id, old)| is_usable(id, &old.key) && !valid.contains_key(id));
+    let old: Vec<ServerKey> = old
+        .map(|(id, old)| ServerKey {
+            id,
+            key: old.key,
+            until: old.expired_ts,
+            expired: true,
+            json: json.to_owned(),
+        })
+        .collect();
     let valid = valid.into_iter().map(|(id, key)| ServerKey {
         id,
         key: key.key,
@@ -122,16 +158,7 @@ pub(super) fn learn(
         expired: false,
         json: json.to_owned(),
     });
-    let old = document.old_verify_keys.into_iter().filter(|(id, old)| is_usable(id, &old.key));
-    let old = old.map(|(id, old)| ServerKey {
-        id,
-        key: old.key,
-        until: old.expired_ts,
-        expired: true,
-        json: json.to_owned(),
-    });
-    // A key under both headings is in use.
-    Ok(old.chain(valid).collect())
+    Ok(old.into_iter().chain(valid).collect())
 }
 
 fn is_usable(id: &OwnedServerSigningKeyId, key: &Base64) -> bool {

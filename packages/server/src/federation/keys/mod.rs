@@ -333,10 +333,10 @@ impl Keys {
     }
 
     /// Keeps what was learned.
-    async fn keep(&self, server: &ServerName, known: &Known, learned: &[ServerKey]) -> Arc<Known> {
-        let known = Arc::new(known.with(learned, self.now()));
+    async fn keep(&self, server: &ServerName, learned: &[ServerKey]) -> Arc<Known> {
+        let known = Arc::new(self.known(server).await.with(learned, self.now()));
         // What can't be written is fetched again after the next start.
-        if let Err(error) = self.0.database.keep_server_keys(server, learned).await {
+        if let Err(error) = self.0.database.keep_server_keys(server, &known.of(learned)).await {
             tracing::error!(%server, %error, "server_key.write");
         }
         self.0.known.insert(server.to_owned(), Arc::clone(&known));
