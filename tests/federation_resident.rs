@@ -331,6 +331,42 @@ fn a_condition_that_does_not_hold_any_more_lets_nobody_in() {
 }
 
 #[test]
+fn the_condition_counts_as_it_is_when_the_keys_are_there() {
+    Scene::run(async |scene| {
+        let alice = scene.alice().await;
+        let club = alice.public_room().await;
+        let room = restricted(&alice, "restricted", "11", &[&club]).await;
+        let peer = Peer::start().await;
+        let carol = Guest { peer: &peer, server: &scene.server, id: peer.user("carol") };
+        carol.join(&club).await;
+        let mut ready = carol.ready("join", &room, |_| {}).await;
+        // A signature with a key that nobody knows yet, for which the peer is asked, and takes its time.
+        ready.event["signatures"][peer.name().as_str()]["ed25519:other"] = json!("AAAA");
+        let (asked, was_asked) = tokio::sync::oneshot::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let first = std::sync::Mutex::new(Some((asked, gone)));
+        peer.on("/_matrix/key/v2/server", move |_| {
+            if let Some((asked, gone)) = first.lock().unwrap().take() {
+                asked.send(()).unwrap();
+                // Blocks one thread of the runtime until the rule has changed.
+                gone.recv().unwrap();
+            }
+            Told::error(503, "M_UNKNOWN")
+        });
+        let mut joining = std::pin::pin!(carol.hand_in("v2/send_join", &room, &ready));
+        tokio::select! {
+            early = &mut joining => panic!("{early:?}"),
+            asked = was_asked => asked.unwrap(),
+        }
+        let nobody = json!({ "join_rule": "restricted", "allow": [] });
+        alice.put_state(&room, "m.room.join_rules", "", nobody).await.ok();
+        go.send(()).unwrap();
+        joining.await.forbidden();
+        assert_eq!(membership(&alice, &room, &carol).await, None);
+    });
+}
+
+#[test]
 fn who_may_not_invite_cannot_vouch() {
     Scene::run(async |scene| {
         let [alice, bob] = scene.server.users(["alice", "bob"]).await;

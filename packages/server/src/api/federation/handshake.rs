@@ -104,7 +104,9 @@ pub(super) async fn let_in(app: &App, handed: HandedIn, action: Action) -> Resul
     if let Some(event) = known(app, &pdu).await? {
         return Ok(LetIn { room, event });
     }
-    membership::check(app, &look, action, &user, vouching.as_deref()).await?;
+    // Its keys may have been looked for for long, at a server that the asker chose: the room counts as it is now.
+    let room = inside(app, &handed.room, &handed.origin).await?;
+    membership::check(app, &room.look(), action, &user, vouching.as_deref()).await?;
     receive(app, room, pdu).await
 }
 
