@@ -10,7 +10,8 @@ use ruma::{RoomId, RoomVersionId, UserId};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Abroad, Asked, Peer, SharedPair, Sync, TestServer, TestUser, Told, eventually, find, runtime,
+    Abroad, Asked, Peer, SharedPair, Sync, TestServer, TestUser, Told, eventually, find, has,
+    runtime,
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -55,6 +56,35 @@ fn a_knock_goes_through_a_server_and_is_taken_back_through_it() {
             let news = bob.sync(Sync::since(&sync.next_batch)).await;
             assert_eq!(news.left(&room.id).membership(&bob), Some("leave"));
         }
+    });
+}
+
+#[test]
+fn what_is_shown_of_a_room_has_its_bounds_and_is_of_that_room() {
+    PAIR.run(async |pair| {
+        let (server, peer) = (&pair.a, Peer::start().await);
+        let bob = server.user("bob").await;
+        let room = Abroad::new(&peer, RoomVersionId::V12);
+        lets_knock(&peer, &room, &bob);
+        let mut forged = room.create.clone();
+        forged["content"]["type"] = json!("m.space");
+        let entry = |kind: &str, size: usize| {
+            let content = json!({ "body": "x".repeat(size) });
+            json!({ "type": kind, "state_key": "", "sender": room.host, "content": content })
+        };
+        let large: Vec<Value> =
+            (0..8).map(|n| entry(&format!("org.example.{n}"), 60_000)).collect();
+        let mut state = vec![forged, entry("m.room.topic", 1 << 20)];
+        state.extend(large);
+        state.push(entry("m.room.name", 3));
+        let answer = json!({ "knock_room_state": state });
+        peer.on(SEND, move |_: &Asked| Told::ok(answer.clone()));
+        bob.knock_via(&room.id, &[peer.name().as_str()]).await.ok();
+        let sync = bob.sync(Sync::initial()).await;
+        let stripped = sync.knocked(&room.id).stripped();
+        assert!(!has(stripped, "m.room.create", "") && !has(stripped, "m.room.topic", ""));
+        assert!(has(stripped, "m.room.name", "") && has(stripped, "m.room.member", &bob.id));
+        assert_eq!(stripped.len(), 4 + 2);
     });
 }
 

@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
-use matryx_core::{event::Pdu, room::StateKey};
+use matryx_core::{
+    event::{MAX_PDU_BYTES, Pdu, event_id_of},
+    room::StateKey,
+};
 use matryx_repository::StoreError;
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedUserId, RoomId, UserId,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedUserId, RoomId, RoomVersionId, UserId,
     api::federation::membership::RawStrippedState, events::StateEventType,
+    room_version_rules::RoomVersionRules,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -16,6 +20,8 @@ use super::{Look, Rooms, work::Work};
 
 /// How many events of a stripped state that another server sends are looked at.
 const MOST: usize = 100;
+/// How large they may be together, in bytes: they are kept, and sent with each first /sync. One may be as large as an event.
+const LARGEST: usize = 256 << 10;
 
 /// The kinds that the specification lists, and the create event, which it requires since v1.16.
 const KINDS: [StateEventType; 7] = [
@@ -97,17 +103,24 @@ fn strip(event: &Pdu) -> Value {
 /// or the knock itself last. What it sends are whole events, or events stripped already, and anything may stand in them:
 /// only what clients are to see is passed on.
 #[must_use]
-pub fn from_elsewhere(sent: &[Box<RawValue>], own: &Pdu) -> String {
+pub fn from_elsewhere(sent: &[Box<RawValue>], own: &Pdu, version: &RoomVersionId) -> String {
     let own_key = own.key();
+    let rules = version.rules();
+    let mut left = LARGEST;
     let mut seen: Vec<(String, String)> = Vec::new();
     let mut events: Vec<Value> = Vec::new();
     for raw in sent.iter().take(MOST) {
-        let Some(event) = prune(raw, own.room_id()) else { continue };
+        let size = raw.get().len();
+        if size > left.min(MAX_PDU_BYTES) {
+            continue;
+        }
+        let Some(event) = prune(raw, own.room_id(), rules.as_ref()) else { continue };
         let part = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let key = (part("type"), part("state_key"));
         let is_own =
             own_key.as_ref().is_some_and(|own| own.kind.to_string() == key.0 && *own.key == *key.1);
         if !is_own && !seen.contains(&key) {
+            left -= size;
             seen.push(key);
             events.push(event);
         }
@@ -116,8 +129,8 @@ pub fn from_elsewhere(sent: &[Box<RawValue>], own: &Pdu) -> String {
     Value::Array(events).to_string()
 }
 
-/// An event of another server's stripped state, if it is one and does not say that it is of another room.
-fn prune(raw: &RawValue, room: &RoomId) -> Option<Value> {
+/// An event of another server's stripped state, if it is one and is not of another room, as far as that shows.
+fn prune(raw: &RawValue, room: &RoomId, rules: Option<&RoomVersionRules>) -> Option<Value> {
     #[derive(Deserialize)]
     struct Sent {
         #[serde(rename = "type")]
@@ -132,18 +145,32 @@ fn prune(raw: &RawValue, room: &RoomId) -> Option<Value> {
     if sent.room_id.is_some_and(|named| named != room.as_str()) {
         return None;
     }
+    let is_create = sent.kind == "m.room.create" && sent.state_key.is_empty();
+    if is_create && rules.is_some_and(|rules| !may_create(raw, room, rules)) {
+        return None;
+    }
     let mut event = json!({
         "type": sent.kind,
         "state_key": sent.state_key,
         "sender": sent.sender,
         "content": sent.content,
     });
-    if sent.kind == "m.room.create"
-        && let Some(time) = sent.origin_server_ts
-    {
+    if is_create && let Some(time) = sent.origin_server_ts {
         event["origin_server_ts"] = json!(time);
     }
     Some(event)
+}
+
+/// Whether an event can be the room's create event. Since version 12 the room's id is that event's hash.
+fn may_create(raw: &RawValue, room: &RoomId, rules: &RoomVersionRules) -> bool {
+    if !rules.authorization.room_create_event_id_as_room_id {
+        return true;
+    }
+    let Ok(mut object) = serde_json::from_str::<CanonicalJsonObject>(raw.get()) else {
+        return false;
+    };
+    object.remove("unsigned");
+    event_id_of(&object, rules).is_ok_and(|id| id.as_str().get(1..) == room.as_str().get(1..))
 }
 
 /// The keys whose events an append needs beside the law: those of the stripped state it writes.

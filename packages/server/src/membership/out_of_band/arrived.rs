@@ -36,8 +36,8 @@ pub struct Arrival {
 /// Why the server could not.
 pub async fn arrived(app: &App, arrival: Arrival) -> Result<bool, SendError> {
     let Arrival { user, pdu, version, stripped, via } = arrival;
-    let way = Way { version, via: servers(app, &via, &stripped, &pdu) };
-    let stripped = from_elsewhere(&stripped, &pdu);
+    let way = Way { via: servers(app, &via, &stripped, &pdu), version };
+    let stripped = from_elsewhere(&stripped, &pdu, &way.version);
     let room = pdu.room_id().to_owned();
     let (here, who, event) = (app.clone(), user.clone(), pdu.event_id().clone());
     let aside = Aside::new(user, move |known| {
