@@ -63,6 +63,19 @@ fn an_invite_that_comes_again_is_the_same_and_a_newer_one_takes_its_place() {
     });
 }
 
+#[test]
+fn of_a_room_that_we_are_in_we_know_the_version() {
+    PAIR.run(async |pair| {
+        let (server, peer) = (&pair.a, Peer::start().await);
+        let alice = server.user("alice").await;
+        let room = alice.new_room(json!({ "room_version": "11" })).await;
+        let path = format!("/_matrix/federation/v2/invite/{room}/$event");
+        let body = json!({ "room_version": "10", "event": {}, "invite_room_state": [] });
+        let answer = peer.put(server, &path, &body).await;
+        answer.refused(400, "M_INVALID_PARAM").says("version 11");
+    });
+}
+
 /// What is changed in an invite.
 type Change = fn(&mut Value);
 

@@ -80,7 +80,8 @@ fn incompatible(version: &RoomVersionId) -> ApiError {
     )
 }
 
-/// Whether the room's access rules deny the server. Of a room that we are not in, they are not known.
+/// Whether the room's access rules deny the server, and whether it knows what room that is. Of a room that we are not in, we
+/// know neither.
 async fn may_ask(
     app: &App,
     request: &create_invite::v2::Request,
@@ -88,8 +89,16 @@ async fn may_ask(
 ) -> Result<(), ApiError> {
     let Some(room) = app.rooms.room(&request.room_id).await? else { return Ok(()) };
     let look = room.look();
-    if look.servers.contains_key(&app.server_name) && !look.acl().allows(origin) {
+    if !look.servers.contains_key(&app.server_name) {
+        return Ok(());
+    }
+    if !look.acl().allows(origin) {
         return Err(ApiError::forbidden("The access rules of this room deny your server."));
+    }
+    if look.version != request.room_version {
+        let (named, version) = (&request.room_version, &look.version);
+        let message = format!("The room has version {version}, and not {named}.");
+        return Err(ApiError::invalid_param(message));
     }
     Ok(())
 }

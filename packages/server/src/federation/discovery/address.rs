@@ -32,14 +32,15 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     if let Some(inner) = embedded(address) {
         return is_public_v4(inner);
     }
-    let [a, b, ..] = address.segments();
+    let [a, b, c, ..] = address.segments();
     let special = address.is_loopback()
         || address.is_unspecified()
         || address.is_multicast()
         || address.is_unique_local()
         || address.is_unicast_link_local()
-        // Site-local, discarded, documentation, Teredo and other protocols.
+        // Site-local, translated by this network (RFC 8215), discarded, documentation, Teredo and other protocols.
         || (a & 0xffc0) == 0xfec0
+        || (a == 0x64 && b == 0xff9b && c == 1)
         || a == 0x0100
         || (a == 0x2001 && b == 0x0db8)
         || (a == 0x2001 && b < 0x0200)
@@ -47,7 +48,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     !special
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, compatible, translated (RFC 6052) or by 6to4.
+/// The IPv4 address that an IPv6 address leads to: mapped, compatible, translated (RFC 6052 and 7915) or by 6to4.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
@@ -55,6 +56,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     };
     match address.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => Some(v4(high, low)),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
@@ -98,6 +100,9 @@ mod tests {
             "::ffff:10.0.0.1",
             "::127.0.0.1",
             "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
+            "64:ff9b:1:808:8:800:808:808",
+            "::ffff:0:10.0.0.1",
             "2002:7f00:1::",
             "2001:db8::1",
             "2001::1",
