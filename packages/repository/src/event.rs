@@ -2,7 +2,7 @@
 //! their room forked.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -363,6 +363,29 @@ impl Database {
         let id: Option<String> = answer.take(0)?;
         let bad = |why: String| StoreError::inconsistent("redaction", target, why);
         id.map(|id| parsed(&id, &bad)).transpose()
+    }
+
+    /// Those of these events of which nothing is kept: neither they nor a redaction that came before them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn strangers(
+        &self,
+        ids: impl IntoIterator<Item = &EventId> + Send,
+    ) -> Result<HashSet<OwnedEventId>, StoreError> {
+        let mut strangers: HashSet<OwnedEventId> = ids.into_iter().map(ToOwned::to_owned).collect();
+        let records = |table: &'static str| -> Vec<RecordId> {
+            strangers.iter().map(|id| named(table, id)).collect()
+        };
+        let (events, redactions) = (records("event"), records("redaction"));
+        let sql = "SELECT VALUE id FROM $events; SELECT VALUE id FROM $redactions";
+        let mut answer = self.ask(sql, object! { events: events, redactions: redactions }).await?;
+        for statement in 0..2 {
+            for known in answer.take::<Vec<RecordId>>(statement)? {
+                strangers.remove(&event_named(&known)?);
+            }
+        }
+        Ok(strangers)
     }
 
     /// The event that a device's earlier request with this transaction id made.

@@ -138,6 +138,9 @@ impl Rooms {
     ) -> Result<(), (Vec<Job>, StoreError)> {
         let start = room.look();
         let mut work = Work::new(&start);
+        if let Err(error) = self.foresee(&jobs, &mut work).await {
+            return Err((jobs, error));
+        }
         let mut pending = Vec::new();
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in &jobs {

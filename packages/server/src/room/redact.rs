@@ -106,6 +106,9 @@ impl Rooms {
         if let Some(redaction) = work.early.get(target) {
             return Ok(Some(Arc::clone(redaction)));
         }
+        if work.strangers.contains(target) {
+            return Ok(None);
+        }
         let Some(id) = self.database().early_redaction(target).await? else { return Ok(None) };
         Ok(self.events().get(&id).await?.map(|event| Arc::clone(&event.pdu)))
     }

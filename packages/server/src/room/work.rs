@@ -1,6 +1,6 @@
 //! The corridor behind both doors, as far as it is pure: judge, settle, derive.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use imbl::HashMap;
 use matryx_core::{
@@ -29,6 +29,8 @@ pub(super) struct Work {
     pub(super) before: HashMap<OwnedEventId, StateMap>,
     /// The records of local users that have been written so far.
     pub(super) mine: HashMap<OwnedUserId, Arc<Mine>>,
+    /// Events of which nothing was kept before the group, not even a redaction: nobody need look for them in the store.
+    pub(super) strangers: Arc<HashSet<OwnedEventId>>,
     /// Redactions of what has not come yet, by their target.
     pub(super) early: HashMap<OwnedEventId, Arc<Pdu>>,
     /// The requests that have been answered so far.
@@ -78,6 +80,7 @@ impl Work {
             fresh: HashMap::new(),
             before: HashMap::new(),
             mine: HashMap::new(),
+            strangers: Arc::default(),
             early: HashMap::new(),
             answered: HashMap::new(),
         }

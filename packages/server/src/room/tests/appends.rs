@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use matryx_core::{event::Pdu, membership::Membership};
+use matryx_core::{event::Pdu, membership::Membership, room::Judgement};
 use matryx_repository::{Append, NewLine, RoomHead, Sent, StoredEvent, TransactionKey};
 use ruma::{RoomVersionId, user_id};
 use serde_json::json;
 
-use super::world::{World, draft, run};
-use crate::room::{Intent, Proposal, SendError};
+use super::{
+    forks::{CREATOR, Replicas},
+    world::{World, draft, run},
+};
+use crate::room::{Intent, Proposal, Received, SendError};
 
 #[test]
 fn a_room_is_the_same_after_a_restart() {
@@ -213,5 +216,30 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
         assert!(matches!(stale, Err(SendError::Store(_))), "{stale:?}");
         world.say(&room, "@a:x", "m.room.message", None, hello).await.unwrap();
         assert_eq!(held.look().n, 6);
+    });
+}
+
+#[test]
+fn what_is_brought_together_is_looked_up_together_and_written_together() {
+    run(async {
+        let Replicas { mut worlds, room, .. } = Replicas::new(2, &RoomVersionId::V11).await;
+        let (there, here) = (worlds.remove(1), worlds.remove(0));
+        let mut pdus = Vec::new();
+        for number in 0..20 {
+            let content = json!({"body": number});
+            let done = there.say(&room, CREATOR, "m.room.message", None, content).await.unwrap();
+            let event = there.rooms.events().get(&done.events[0]).await.unwrap().unwrap();
+            pdus.push(Pdu::clone(&event.pdu));
+        }
+        let asked = here.rooms.database().asked();
+        let received = here.rooms.receive_all(&room, pdus.clone()).await.unwrap();
+        assert!(
+            received
+                .into_iter()
+                .all(|one| { matches!(one, Ok(Received::Judged(Judgement::Accepted))) })
+        );
+        assert_eq!(here.rooms.database().asked() - asked, 2, "one read and one commit");
+        let again = here.rooms.receive_all(&room, pdus).await.unwrap();
+        assert!(again.into_iter().all(|one| matches!(one, Ok(Received::Known(_)))));
     });
 }
