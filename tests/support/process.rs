@@ -87,6 +87,11 @@ impl ServerProcess {
         self.folder.path()
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The token that the first start printed.
     pub fn registration_token(&mut self) -> String {
         let line = self.hears("registration token is ");

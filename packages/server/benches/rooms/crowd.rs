@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    figures::{median, p99},
+    figures::median,
     world::{Client, World},
 };
 
@@ -118,4 +118,10 @@ pub(crate) async fn one_by_one(
         sync.push(begun.elapsed());
     }
     OneByOne { send: median(&mut send), member: median(&mut member), sync: median(&mut sync) }
+}
+
+/// The time that one in a hundred exceeds.
+fn p99(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * 99 / 100).min(times.len() - 1)]
 }

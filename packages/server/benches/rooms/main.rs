@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that can't go on stops")]
 
 mod crowd;
+#[path = "../shared/figures.rs"]
 mod figures;
 mod floor;
 mod start;

@@ -19,7 +19,7 @@ use ruma::{CanonicalJsonObject, RoomId};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::figures::median;
+use crate::figures::{Figures, median, round};
 
 pub(crate) const MEMTABLE: u64 = 64 << 20;
 pub(crate) const BLOCK_CACHE: u64 = 64 << 20;
@@ -71,6 +71,20 @@ impl Reading {
             bytes: of(self.bytes, before.bytes),
             syncs: of(self.totals.commits, before.totals.commits),
         }
+    }
+}
+
+impl Figures {
+    /// What an operation writes.
+    pub(crate) fn written(&mut self, what: &str, written: Written) {
+        let text = format!(
+            "{} statements, {} rows, {} bytes on disk, {} syncs",
+            round(written.statements),
+            round(written.rows),
+            round(written.bytes),
+            round(written.syncs),
+        );
+        self.say(format!("{what} writes"), text);
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use crate::world::Written;
-
 /// What was measured, against what was asked for.
 #[derive(Default)]
 pub(crate) struct Figures {
@@ -35,27 +33,20 @@ impl Figures {
     }
 
     /// A number that should not fall below a limit.
-    pub(crate) fn at_least(&mut self, what: &str, value: f64, limit: f64) {
+    pub(crate) fn at_least(&mut self, what: impl Into<String>, value: f64, limit: f64) {
         let verdict = verdict(value >= limit);
         self.rows.push([what.into(), round(value), format!("≥ {}", round(limit)), verdict]);
     }
 
     /// A number that should not exceed a limit.
-    pub(crate) fn at_most(&mut self, what: &str, value: f64, limit: f64) {
+    pub(crate) fn at_most(&mut self, what: impl Into<String>, value: f64, limit: f64) {
         let verdict = verdict(value <= limit);
         self.rows.push([what.into(), round(value), format!("≤ {}", round(limit)), verdict]);
     }
 
-    /// What an operation writes.
-    pub(crate) fn written(&mut self, what: &str, written: Written) {
-        let text = format!(
-            "{} statements, {} rows, {} bytes on disk, {} syncs",
-            round(written.statements),
-            round(written.rows),
-            round(written.bytes),
-            round(written.syncs),
-        );
-        self.rows.push([format!("{what} writes"), text, String::new(), String::new()]);
+    /// Anything else.
+    pub(crate) fn say(&mut self, what: impl Into<String>, measured: String) {
+        self.rows.push([what.into(), measured, String::new(), String::new()]);
     }
 }
 
@@ -73,7 +64,8 @@ fn verdict(held: bool) -> String {
     if held { "holds" } else { "FALLS SHORT" }.to_owned()
 }
 
-fn round(value: f64) -> String {
+/// A number with two places at most.
+pub(crate) fn round(value: f64) -> String {
     format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -85,10 +77,4 @@ fn shown(time: Duration) -> String {
 pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
-}
-
-/// The time that one in a hundred exceeds.
-pub(crate) fn p99(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[(times.len() * 99 / 100).min(times.len() - 1)]
 }
