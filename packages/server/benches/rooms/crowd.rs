@@ -83,6 +83,23 @@ impl Watched {
     }
 }
 
+/// How long everything rests before something is measured: who was woken before is served by then, down to the last
+/// acknowledgement, and all are equally cold.
+const REST: Duration = Duration::from_millis(10);
+
+/// Where single operations are measured, and who waits meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub(crate) world: &'a World,
+    /// Who does it.
+    pub(crate) client: &'a Client,
+    pub(crate) room: &'a str,
+    pub(crate) watched: &'a Watched,
+    /// Who says something elsewhere before each operation, and where, so that all who wait have just been served. Nobody where
+    /// they wait for what is measured.
+    pub(crate) elsewhere: Option<(&'a Client, &'a str)>,
+}
+
 /// What single operations take in a room.
 pub(crate) struct OneByOne {
     pub(crate) send: Duration,
@@ -90,34 +107,45 @@ pub(crate) struct OneByOne {
     pub(crate) sync: Duration,
 }
 
-/// Sends, changes a membership and syncs, in turn, each time once everybody who waits has heard of the last.
-pub(crate) async fn one_by_one(
-    world: &World,
-    client: &Client,
-    room: &str,
-    times: usize,
-    watched: &Watched,
-) -> OneByOne {
-    let (mut send, mut member, mut sync) = (Vec::new(), Vec::new(), Vec::new());
-    let mut since = client.sync(None).await;
-    for number in 0..times {
-        let before = watched.counts();
-        let begun = Instant::now();
-        client.send(room, number).await;
-        send.push(begun.elapsed());
-        watched.all_told(&before, world, room).await;
-
-        let before = watched.counts();
-        let begun = Instant::now();
-        client.ban_or_unban(room, number).await;
-        member.push(begun.elapsed());
-        watched.all_told(&before, world, room).await;
-
-        let begun = Instant::now();
-        since = client.sync(Some(&since)).await;
-        sync.push(begun.elapsed());
+impl Scene<'_> {
+    /// Sends, changes a membership and syncs, in turn, each time once everybody who waits has heard of the last, and rests.
+    pub(crate) async fn one_by_one(&self, times: usize) -> OneByOne {
+        let (mut send, mut member, mut sync) = (Vec::new(), Vec::new(), Vec::new());
+        let mut since = self.client.sync(None).await;
+        for number in 0..times {
+            self.rest(number).await;
+            send.push(self.told(async || self.client.send(self.room, number).await).await);
+            self.rest(number).await;
+            let change = async || self.client.ban_or_unban(self.room, number).await;
+            member.push(self.told(change).await);
+            self.rest(number).await;
+            let begun = Instant::now();
+            since = self.client.sync(Some(&since)).await;
+            sync.push(begun.elapsed());
+        }
+        OneByOne { send: median(&mut send), member: median(&mut member), sync: median(&mut sync) }
     }
-    OneByOne { send: median(&mut send), member: median(&mut member), sync: median(&mut sync) }
+
+    /// How long something takes that is said in the room; goes on when whoever waits for that has heard of it.
+    async fn told(&self, say: impl AsyncFnOnce()) -> Duration {
+        let before = self.watched.counts();
+        let begun = Instant::now();
+        say().await;
+        let taken = begun.elapsed();
+        if self.elsewhere.is_none() {
+            self.watched.all_told(&before, self.world, self.room).await;
+        }
+        taken
+    }
+
+    async fn rest(&self, number: usize) {
+        if let Some((somebody, room)) = self.elsewhere {
+            let before = self.watched.counts();
+            somebody.send(room, number).await;
+            self.watched.all_told(&before, self.world, room).await;
+        }
+        tokio::time::sleep(REST).await;
+    }
 }
 
 /// The time that one in a hundred exceeds.

@@ -13,7 +13,7 @@ mod floor;
 mod start;
 mod world;
 
-use crowd::Watched;
+use crowd::{Scene, Watched};
 use figures::Figures;
 use world::{Syncing, World};
 
@@ -126,7 +126,8 @@ async fn together(figures: &mut Figures) {
     world.stop().await;
 }
 
-/// A room of 10,000, a hundred of them waiting in /sync, against a room of ten.
+/// A room of 10,000, a hundred of them waiting in /sync, against a room of ten: while nobody waits at all, and each time after
+/// the same hundred have been served for another room.
 async fn large(figures: &mut Figures) {
     let world = World::start(Syncing::On).await;
     let alice = world.user("alice").await;
@@ -134,22 +135,39 @@ async fn large(figures: &mut Figures) {
     world.fill(&small, &alice, 10).await;
     let large = alice.create_room().await;
     world.fill(&large, &alice, 10_000).await;
+    let caller = world.user("caller").await;
+    let elsewhere = caller.create_room().await;
     let mut waiting = Vec::new();
     for number in 0..100 {
         let user = world.user(&format!("w{number}")).await;
-        alice.invite(&large, &user).await;
-        user.join(&large).await;
+        for (host, room) in [(&alice, &large), (&caller, &elsewhere)] {
+            host.invite(room, &user).await;
+            user.join(room).await;
+        }
         waiting.push(user);
     }
     let times = TIMES / 3;
-    let alone = Watched::begin(Vec::new()).await;
-    let few = crowd::one_by_one(&world, &alice, &small, times, &alone).await;
+    let nobody = Watched::begin(Vec::new()).await;
+    let scene =
+        Scene { world: &world, client: &alice, room: &small, watched: &nobody, elsewhere: None };
+    let few = scene.one_by_one(times).await;
     let watched = Watched::begin(waiting).await;
-    let many = crowd::one_by_one(&world, &alice, &large, times, &watched).await;
+    let few_beside = scene.one_by_one(times).await;
+    let scene = Scene { watched: &watched, ..scene };
+    let after = Scene { elsewhere: Some((&caller, &elsewhere)), ..scene };
+    let few_after = after.one_by_one(times).await;
+    let many = Scene { room: &large, ..scene }.one_by_one(times).await;
     let of = "in a room of 10,000 with 100 waiting, against a room of 10";
+    let served = "… after the same 100 have been served";
     figures.ratio(format!("a send {of}"), many.send, few.send, 1.5);
+    figures.ratio(served, many.send, few_after.send, 1.5);
     figures.ratio(format!("a membership change {of}"), many.member, few.member, 1.5);
+    figures.ratio(served, many.member, few_after.member, 1.5);
     figures.ratio(format!("an incremental sync {of}"), many.sync, few.sync, 1.5);
+    figures.ratio(served, many.sync, few_after.sync, 1.5);
+    let ratio = few_beside.send.as_secs_f64() / few.send.as_secs_f64();
+    let beside = "a send in a room of 10 beside 100 who wait for another room and hear nothing";
+    figures.say(beside, format!("{} µs ({ratio:.2} : 1)", few_beside.send.as_micros()));
     watched.stop();
     world.stop().await;
 }
