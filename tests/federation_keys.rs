@@ -344,7 +344,7 @@ fn who_vouches_may_be_away_for_a_while() {
         };
         // Nobody vouches: that is the event's own fault, and it is kept as rejected.
         let opened = open(&event).await;
-        assert!(matches!(opened, Err(OpenError::Authoriser { .. })), "{opened:?}");
+        assert!(matches!(opened, Err(OpenError::Rejected { .. })), "{opened:?}");
         // Somebody does who can't be asked now: it is as if the event had not come.
         let event = voucher.sign_event(&version, event);
         voucher.on(OWN, |_| Told::error(503, "M_UNKNOWN"));

@@ -143,7 +143,7 @@ fn a_restricted_join_needs_the_signature_of_who_authorised_it() {
             continue;
         }
         // Without it the event is rejected by an authorisation rule, not dropped.
-        let Err(OpenError::Authoriser { event, .. }) = opened else { panic!("{opened:?}") };
+        let Err(OpenError::Rejected { event, .. }) = opened else { panic!("{opened:?}") };
         assert!(event.rejected());
         assert_eq!(event.event_id(), pdu.event_id());
         // A wrong signature of the sender drops it all the same.
@@ -170,7 +170,7 @@ fn a_restricted_join_needs_the_signature_of_who_authorised_it() {
         let mut wrong = public_keys(&["x"]);
         wrong.extend(public_keys(&["x"]).into_values().map(|of_x| ("y".to_owned(), of_x)));
         let error = open(signed, &wrong, &rules).unwrap_err();
-        assert!(matches!(error, OpenError::Authoriser { .. }), "{error}");
+        assert!(matches!(error, OpenError::Rejected { .. }), "{error}");
     }
 }
 
@@ -259,6 +259,42 @@ fn what_is_too_large_is_dropped() {
     for object in [signed("m.x", most + 1), signed(&"ä".repeat(128), 0)] {
         let error = open(object, &keys, &rules).unwrap_err();
         assert!(matches!(error, OpenError::TooLarge(_)), "{error}");
+    }
+}
+
+#[test]
+fn what_is_too_long_only_in_bytes_is_kept_as_rejected_before_version_11() {
+    let x = <&ServerName>::try_from("x").unwrap();
+    let keys = public_keys(&["x"]);
+    for version in VERSIONS {
+        let rules = rules(&version);
+        let opened = |kind: &str, state_key: &str| {
+            let mut object = object(json!({
+                "type": kind, "state_key": state_key, "sender": "@a:x", "room_id": "!room:x", "content": {},
+                "depth": 1, "origin_server_ts": 1, "prev_events": [], "auth_events": [],
+            }));
+            ruma::signatures::hash_and_sign_event("x", &key(x), &mut object, &rules.redaction)
+                .unwrap();
+            (object.clone(), open(object, &keys, &rules))
+        };
+        let (fits, longer, too_long) = ("x".repeat(255), "ä".repeat(255), "ä".repeat(256));
+        opened(&fits, &fits).1.unwrap();
+        for (kind, state_key) in [("m.x", &*longer), (&*longer, ""), (&*longer, &*longer)] {
+            let (object, opened) = opened(kind, state_key);
+            let old = version.as_str().parse::<u8>().is_ok_and(|version| version < 11);
+            match opened.unwrap_err() {
+                OpenError::Rejected { event, why } if old => {
+                    assert!(event.rejected());
+                    assert!(why.contains("510 bytes"), "{why}");
+                    assert_eq!(event.state_key(), Some(state_key));
+                    assert_eq!(event.json(), serde_json::to_string(&object).unwrap());
+                }
+                OpenError::TooLarge(_) if !old => {}
+                error => panic!("version {version}: {error:?}"),
+            }
+        }
+        let error = opened("m.x", &too_long).1.unwrap_err();
+        assert!(matches!(error, OpenError::TooLarge(_)), "version {version}: {error}");
     }
 }
 

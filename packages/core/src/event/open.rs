@@ -11,13 +11,13 @@ use ruma::{
 
 use super::{
     Pdu,
-    limits::{Fault, check_fields, check_size, check_version},
+    limits::{Fault, check_received, check_size, check_version},
     seal::event_id_of,
 };
 
 /// Why an event of another server is not let in.
 ///
-/// All of them mean that the event is dropped, with one exception: [`OpenError::Authoriser`].
+/// All of them mean that the event is dropped, with one exception: [`OpenError::Rejected`].
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It, or a field of it, is too large.
@@ -32,15 +32,16 @@ pub enum OpenError {
     /// A signature that it needs is missing or wrong.
     #[error("the event's signatures cannot be verified: {0}")]
     Signature(String),
-    /// Only the signature for the user who authorised a restricted join is missing or wrong. The specification makes
-    /// that a rule for authorisation and not one for signatures: such an event is rejected and not dropped. A caller
-    /// that keeps rejected events keeps this one, already marked as rejected. A signature that could not be checked,
-    /// because its key is not known, says nothing: that is [`OpenError::Signature`], and the event may come again.
-    #[error("the event is not signed by the server of the user who authorised it: {why}")]
-    Authoriser {
+    /// It is an event, and nobody may let it stand: the signature for the user who authorised a restricted join is missing
+    /// or wrong, which is a rule for authorisation and not one for signatures; or a field is too long in a room version
+    /// in which servers have kept such events. A caller that keeps rejected events keeps this one, already marked as
+    /// rejected. A signature that could not be checked, because its key is not known, says nothing: that is
+    /// [`OpenError::Signature`], and the event may come again.
+    #[error("{why}")]
+    Rejected {
         /// The event.
         event: Box<Pdu>,
-        /// What is wrong with the signature.
+        /// Why it is rejected.
         why: String,
     },
 }
@@ -63,11 +64,14 @@ pub fn open(
 ) -> Result<Pdu, OpenError> {
     check_version(rules)?;
     object.remove("unsigned");
-    check_fields(&mut object, &rules.event_format)?;
+    let too_long = check_received(&mut object, rules)?;
     check_size(&serde_json::to_string(&object).map_err(|error| malformed(&error))?)?;
 
     let error = match verify_event(keys, &object, rules) {
-        Ok(verified) => return read(object, &verified, rules, false),
+        Ok(verified) => {
+            let Some(why) = too_long else { return read(object, &verified, rules, false) };
+            return Err(rejected(object, &verified, rules, why));
+        }
         Err(error) => error,
     };
     let why = error.to_string();
@@ -75,8 +79,9 @@ pub fn open(
         let mut without = rules.clone();
         without.signatures.check_join_authorised_via_users_server = false;
         if let Ok(verified) = verify_event(keys, &object, &without) {
-            let event = Box::new(read(object, &verified, rules, true)?);
-            return Err(OpenError::Authoriser { event, why });
+            let why =
+                format!("it is not signed by the server of the user who authorised it: {why}");
+            return Err(rejected(object, &verified, rules, why));
         }
     }
     Err(OpenError::Signature(why))
@@ -86,6 +91,18 @@ pub fn open(
 fn is_unchecked(error: &VerificationError) -> bool {
     use VerificationError as E;
     matches!(error, E::NoPublicKeysForEntity(_) | E::NoSupportedSignatureForEntity(_))
+}
+
+fn rejected(
+    object: CanonicalJsonObject,
+    verified: &Verified,
+    rules: &RoomVersionRules,
+    why: String,
+) -> OpenError {
+    match read(object, verified, rules, true) {
+        Ok(event) => OpenError::Rejected { event: Box::new(event), why },
+        Err(error) => error,
+    }
 }
 
 fn read(

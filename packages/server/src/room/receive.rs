@@ -333,7 +333,8 @@ pub(super) fn judge_alone(
         named.or(create.filter(|create| create.event_id() == id)).cloned()
     };
     if pdu.rejected() {
-        return Err("by its signatures: who authorised it has not signed it".to_owned());
+        let why = "by itself: a field of it is too long, or who authorised it has not signed it";
+        return Err(why.to_owned());
     }
     judge_by_auth_events(pdu, &look.rules, &fetch)
         .map_err(|why| format!("by its auth events: {why}"))

@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
         let opened = self.app.federation.open_all(texts, &rules).await;
         let opened = opened.into_iter().filter_map(|result| match result {
             Ok(pdu) => Some(pdu),
-            Err(OpenError::Authoriser { event, .. }) => Some(*event),
+            Err(OpenError::Rejected { event, .. }) => Some(*event),
             Err(error) => {
                 tracing::debug!(%error, room = %self.room.id, "inbox.unfit_event");
                 None

@@ -79,8 +79,8 @@ async fn opened(
     for (text, result) in texts.iter().zip(results) {
         let pdu = match result {
             Ok(pdu) => pdu,
-            // Allowed by nobody: that makes it rejected, and rejected events are kept.
-            Err(OpenError::Authoriser { event, .. }) => *event,
+            // Rejected events are kept.
+            Err(OpenError::Rejected { event, .. }) => *event,
             Err(error) => {
                 if let Some(id) = name_of(text, rules) {
                     answers.entry(id).or_insert_with(|| Err(error.to_string()));

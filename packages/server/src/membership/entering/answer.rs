@@ -180,7 +180,7 @@ impl Reading<'_> {
             let pdu = match opened {
                 Ok(pdu) => pdu,
                 // Rejected, not dropped: others may name it.
-                Err(OpenError::Authoriser { event, .. }) => *event,
+                Err(OpenError::Rejected { event, .. }) => *event,
                 Err(error) => {
                     tracing::debug!(%error, "join.event_dropped");
                     self.answer.dropped += 1;

@@ -121,7 +121,7 @@ impl Judging<'_> {
         let verdict = judge_by_auth_events(pdu, self.rules, &|id| settled.get(id).cloned());
         let (pdu, fate) = match verdict {
             Ok(()) if !pdu.rejected() => (Arc::clone(pdu), Judgement::Accepted),
-            Ok(()) => (Arc::clone(pdu), Judgement::Rejected("by its signatures".to_owned())),
+            Ok(()) => (Arc::clone(pdu), Judgement::Rejected("by itself".to_owned())),
             Err(why) => {
                 let rejected = Pdu::clone(pdu).into_rejected();
                 (Arc::new(rejected), Judgement::Rejected(format!("by its auth events: {why}")))
