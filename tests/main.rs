@@ -14,6 +14,7 @@ mod federation_bad_input;
 mod federation_declining;
 mod federation_destinations;
 mod federation_enter;
+mod federation_events;
 mod federation_history;
 mod federation_inbox;
 mod federation_invites;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use matryx_core::{
     event::Pdu,
     refusal::RefusalKind,
-    room::{Levels, Power, Powers, may_apply, may_redact},
+    room::{Levels, Power, Powers, may_apply, may_redact, may_redact_unseen},
 };
 use ruma::{RoomVersionId, events::TimelineEventType};
 use serde_json::{Value, json};
@@ -135,4 +135,10 @@ fn who_may_redact_what() {
         refusal.sentence,
         "To redact what others sent, this room asks for power level 30; you have 0."
     );
+
+    may_redact_unseen(&user("@mod:z"), &powers).unwrap();
+    may_redact_unseen(&user("@ada:x"), &powers).unwrap();
+    let refusal = may_redact_unseen(&user("@bob:y"), &powers).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::NotFound);
+    assert!(refusal.sentence.contains("power level 30; you have 0"), "{refusal}");
 }

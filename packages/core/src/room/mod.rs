@@ -9,7 +9,7 @@ mod state;
 pub use self::{
     judge::{Judgement, auth_keys, judge_by_auth_events, judge_by_state},
     powers::{Levels, Power, Powers},
-    redaction::{may_apply, may_redact},
+    redaction::{may_apply, may_redact, may_redact_unseen},
     resolve::resolve,
     state::{Change, StateEntry, StateKey, StateMap, difference, of_kind},
 };

@@ -5,7 +5,10 @@
 use ruma::UserId;
 
 use super::{Power, Powers};
-use crate::{event::Pdu, refusal::Refusal};
+use crate::{
+    event::Pdu,
+    refusal::{Refusal, RefusalKind},
+};
 
 /// Does this redaction take effect on that event?
 ///
@@ -32,4 +35,21 @@ pub fn may_redact(sender: &UserId, target: &Pdu, powers: &Powers) -> Result<(), 
     Err(Refusal::forbidden(format!(
         "To redact what others sent, this room asks for power level {needed}; you have {held}."
     )))
+}
+
+/// May a user of ours ask for the redaction of an event that has not come here? Nobody can say yet whose it is: it takes
+/// the level to redact what others sent.
+///
+/// # Errors
+///
+/// To those without it there is no such event.
+pub fn may_redact_unseen(sender: &UserId, powers: &Powers) -> Result<(), Refusal> {
+    let (held, needed) = (powers.of(sender), powers.redact());
+    if held >= Power::Level(needed) {
+        return Ok(());
+    }
+    let sentence = format!(
+        "There is no such event in this room. To redact one that has not come here yet, this room asks for power level {needed}; you have {held}."
+    );
+    Err(Refusal::new(RefusalKind::NotFound, sentence))
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use matryx_core::{
     event::{Draft, Pdu},
     refusal::{Refusal, RefusalKind},
-    room::{may_apply, may_redact},
+    room::{Judgement, may_apply, may_redact, may_redact_unseen},
 };
 use matryx_repository::{StoreError, StoredEvent, TransactionKey};
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedUserId, RoomId, events::TimelineEventType,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId,
+    events::TimelineEventType,
 };
 
 use super::{
@@ -22,13 +23,24 @@ use super::{
 /// Somebody's wish to redact an event.
 struct Redaction {
     sender: OwnedUserId,
-    /// The event; none if the room has no such event.
-    target: Option<Arc<StoredEvent>>,
+    target: Target,
     content: CanonicalJsonObject,
+    this: OwnedServerName,
+}
+
+/// What is to be redacted.
+enum Target {
+    /// An event of the room.
+    Held(Arc<StoredEvent>),
+    /// Something that nobody has told us of.
+    Unseen(OwnedEventId),
+    /// Something that is no part of the room.
+    Foreign,
 }
 
 impl Rooms {
-    /// Redacts an event for one of our users: their own, or with the room's level for it another's.
+    /// Redacts an event for one of our users: their own, or with the room's level for it another's. Where other servers
+    /// take part it may be one that has not come here yet: it goes out, and takes effect here when that comes.
     ///
     /// # Errors
     /// The rule that forbids it, or why the server could not.
@@ -40,10 +52,14 @@ impl Rooms {
         content: CanonicalJsonObject,
         transaction: Option<TransactionKey>,
     ) -> Result<OwnedEventId, SendError> {
-        let target = self.events().get(target).await?;
-        // What has no line is known here and shown to nobody.
-        let target = target.filter(|event| event.pdu.room_id() == room && event.n.is_some());
-        let redaction = Redaction { sender, target, content };
+        let target = match self.events().get(target).await? {
+            Some(event) if event.pdu.room_id() != room => Target::Foreign,
+            Some(event) if matches!(event.fate, Judgement::Rejected(_)) => Target::Foreign,
+            Some(event) => Target::Held(event),
+            None => Target::Unseen(target.to_owned()),
+        };
+        let this = self.server_name().to_owned();
+        let redaction = Redaction { sender, target, content, this };
         let intent = Intent::new(Vec::new(), move |desk| redaction.propose(desk));
         let done = self.send(room, intent.once(transaction)).await?;
         done.events.into_iter().next().ok_or(SendError::Panicked)
@@ -118,16 +134,27 @@ impl Redaction {
     fn propose(&self, desk: &Desk<'_>) -> Result<Proposal, Refusal> {
         let powers = may_speak(desk, &self.sender)?;
         may_send(powers, &self.sender, &TimelineEventType::RoomRedaction, false)?;
-        let target = self.target.as_ref().ok_or_else(|| {
-            Refusal::new(RefusalKind::NotFound, "There is no such event in this room.")
-        })?;
-        may_redact(&self.sender, &target.pdu, powers)?;
+        let redacts = match &self.target {
+            Target::Held(event) => {
+                may_redact(&self.sender, &event.pdu, powers)?;
+                event.pdu.event_id().clone()
+            }
+            // Where nobody else is, nothing can come any more.
+            Target::Unseen(id) if desk.look.others(&self.this).is_some() => {
+                may_redact_unseen(&self.sender, powers)?;
+                id.clone()
+            }
+            Target::Unseen(_) | Target::Foreign => {
+                let sentence = "There is no such event in this room.";
+                return Err(Refusal::new(RefusalKind::NotFound, sentence));
+            }
+        };
         Ok(Proposal::say(Draft {
             sender: self.sender.clone(),
             kind: TimelineEventType::RoomRedaction,
             state_key: None,
             content: self.content.clone(),
-            redacts: Some(target.pdu.event_id().clone()),
+            redacts: Some(redacts),
         }))
     }
 }
