@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{SharedServer, TestUser, fresh, v3};
+use crate::support::{SharedServer, Sync, TestUser, fresh, v3};
 
 static SERVER: SharedServer = SharedServer::new();
 
@@ -84,6 +84,39 @@ fn a_canonical_alias_must_lead_here() {
         put(&elsewhere).await.refused(400, "M_BAD_ALIAS");
         put(&alias("nowhere")).await.refused(400, "M_BAD_ALIAS");
         put("not an alias").await.refused_with_status(400);
+    });
+}
+
+#[test]
+fn a_room_does_not_keep_the_name_of_an_alias_that_is_gone() {
+    SERVER.run(async |server| {
+        let [alice, bob] = server.users(["alice", "bob"]).await;
+        let room = alice.public_room().await;
+        bob.join(&room).await.ok();
+        let [first, second, third] = ["first", "second", "third"].map(alias);
+        for alias in [&first, &second] {
+            name(&alice, alias, &room).await.ok();
+        }
+        name(&bob, &third, &room).await.ok();
+        let kind = "m.room.canonical_alias";
+        let named = json!({ "alias": first, "alt_aliases": [second, third], "other": 1 });
+        alice.put_state(&room, kind, "", named).await.ok();
+        let stands = async || alice.state_event(&room, kind, "").await.ok();
+
+        alice.delete(&["directory", "room", &first]).await.ok();
+        assert_eq!(stands().await, json!({ "alt_aliases": [second, third], "other": 1 }));
+        // Its maker may take it away, and may not say what the room is called.
+        bob.delete(&["directory", "room", &third]).await.ok();
+        bob.get(&["directory", "room", &third]).await.refused(404, "M_NOT_FOUND");
+        assert_eq!(stands().await["alt_aliases"], json!([second, third]));
+        alice.delete(&["directory", "room", &second]).await.ok();
+        assert_eq!(stands().await["alt_aliases"], json!([third]));
+        // What is not named is taken away without a word.
+        let other = alias("other");
+        name(&alice, &other, &room).await.ok();
+        let before = alice.sync(Sync::initial()).await;
+        alice.delete(&["directory", "room", &other]).await.ok();
+        assert_eq!(alice.sync(Sync::initial()).await.next_batch, before.next_batch);
     });
 }
 

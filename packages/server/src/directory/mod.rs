@@ -159,7 +159,8 @@ pub async fn add(
     Ok(app.database.add_alias(&alias).await?)
 }
 
-/// Removes an alias: its maker may, and who may set the room's canonical alias.
+/// Removes an alias: its maker may, and who may set the room's canonical alias. The room does not call it its own any
+/// more if the user may see to that too; if not, the alias is gone all the same.
 ///
 /// # Errors
 /// When there is no such alias or the user may not remove it; when the database fails.
@@ -168,7 +169,12 @@ pub async fn remove(app: &App, user: &UserId, alias: &RoomAliasId) -> Result<(),
     if alias.creator != user {
         may_remove(app, user, &alias).await?;
     }
-    Ok(app.database.remove_alias(&alias).await?)
+    app.database.remove_alias(&alias).await?;
+    let Alias { alias, room, .. } = alias;
+    if let Err(error) = app.rooms.disown_alias(&room, user.to_owned(), alias.clone()).await {
+        tracing::info!(%error, %room, %alias, "directory.alias_still_named");
+    }
+    Ok(())
 }
 
 async fn may_remove(app: &App, user: &UserId, alias: &Alias) -> Result<(), SendError> {

@@ -4,17 +4,70 @@
 use matryx_core::{
     event::Pdu,
     refusal::{Refusal, RefusalKind},
+    room::StateKey,
 };
 use matryx_repository::Database;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue as Value, OwnedRoomAliasId, OwnedRoomId, RoomAliasId,
-    RoomId,
+    CanonicalJsonObject, CanonicalJsonValue as Value, OwnedRoomAliasId, OwnedRoomId, OwnedUserId,
+    RoomAliasId, RoomId,
+    events::{StateEventType, TimelineEventType},
 };
 
-use super::SendError;
+use super::{Intent, Proposal, Rooms, Saying, SendError};
 
 /// An alias and the room that it leads to, as far as this server knows.
 pub(super) type Lead = (OwnedRoomAliasId, Option<OwnedRoomId>);
+
+impl Rooms {
+    /// Takes an alias that leads nowhere any more out of those that a room calls its own.
+    ///
+    /// # Errors
+    /// A refusal if the user may not do that; or why the server could not.
+    pub async fn disown_alias(
+        &self,
+        room: &RoomId,
+        sender: OwnedUserId,
+        alias: OwnedRoomAliasId,
+    ) -> Result<(), SendError> {
+        let key = StateKey::new(StateEventType::RoomCanonicalAlias, "");
+        let held = self.room(room).await?.ok_or(SendError::UnknownRoom)?;
+        if held.look().entry(&key).is_none() {
+            return Ok(());
+        }
+        let intent = Intent::new(vec![key.clone()], move |desk| {
+            let standing = desk.event(&key).ok_or_else(|| {
+                Refusal::new(RefusalKind::NotFound, "The room has no canonical alias.")
+            })?;
+            let Some(content) = without(standing, &alias) else {
+                return Ok(Proposal::Unchanged(standing.event_id().clone()));
+            };
+            let kind = TimelineEventType::RoomCanonicalAlias;
+            let state_key = Some(String::new());
+            let saying = Saying { sender: sender.clone(), kind, state_key, content };
+            saying.may(desk)?;
+            Ok(Proposal::say(saying.draft()))
+        });
+        self.send(room, intent).await?;
+        Ok(())
+    }
+}
+
+/// The content of a canonical alias without this alias; `None` if it does not name it.
+fn without(standing: &Pdu, alias: &RoomAliasId) -> Option<CanonicalJsonObject> {
+    let mut content: CanonicalJsonObject = standing.content_as().ok()?;
+    let before = content.clone();
+    let is_it = |value: &Value| value.as_str() == Some(alias.as_str());
+    if content.get("alias").is_some_and(is_it) {
+        content.remove("alias");
+    }
+    if let Some(Value::Array(others)) = content.get_mut("alt_aliases") {
+        others.retain(|other| !is_it(other));
+        if others.is_empty() {
+            content.remove("alt_aliases");
+        }
+    }
+    (content != before).then_some(content)
+}
 
 /// The aliases of a content, each with where it leads.
 pub(super) async fn where_they_lead(

@@ -94,7 +94,8 @@ impl Saying {
         Some(StateKey::new(self.kind.to_string().into(), key))
     }
 
-    fn may(&self, desk: &Desk<'_>) -> Result<(), Refusal> {
+    /// Whether its sender may say it.
+    pub(super) fn may(&self, desk: &Desk<'_>) -> Result<(), Refusal> {
         let powers = may_speak(desk, &self.sender)?;
         may_send(powers, &self.sender, &self.kind, self.state_key.is_some())?;
         match &self.state_key {
@@ -124,7 +125,8 @@ impl Saying {
                 .is_ok_and(|content| content == self.content)
     }
 
-    fn draft(&self) -> Draft {
+    /// It, ready to be sealed.
+    pub(super) fn draft(&self) -> Draft {
         Draft {
             sender: self.sender.clone(),
             kind: self.kind.clone(),
