@@ -86,6 +86,21 @@ fn members_as_of_a_moment() {
 }
 
 #[test]
+fn before_a_room_began_its_creator_is_all_there_is() {
+    SERVER.run(async |server| {
+        let [alice, bob] = server.users(["alice", "bob"]).await;
+        let room = alice.public_room().await;
+        alice.say(&room, "hello").await;
+        let synced = alice.sync(Sync::initial()).await;
+        let there = synced.joined(&room);
+        assert!(!there.limited());
+        bob.join(&room).await.ok();
+        let answer = alice.members(&room, &[("at", there.prev_batch())]).await.ok();
+        assert_eq!(pairs(&answer), expected(&[(&alice, "join")]));
+    });
+}
+
+#[test]
 fn who_left_sees_the_members_of_that_moment() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
@@ -124,6 +139,7 @@ fn joined_members_have_their_profiles() {
         assert_eq!(joined.len(), 2, "{answer}");
         assert_eq!(joined[&bob.id]["display_name"], "Bob");
         assert_eq!(joined[&bob.id]["avatar_url"], "mxc://localhost/bob");
+        assert_eq!(joined[&alice.id], json!({ "display_name": null, "avatar_url": null }));
         bob.leave(&room).await.ok();
         bob.get(&["rooms", &room, "joined_members"]).await.forbidden();
     });

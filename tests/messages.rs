@@ -210,6 +210,9 @@ fn bad_input_is_told_apart() {
         alice.send(&room, large).await.refused(413, "M_TOO_LARGE");
         let messages = ["rooms", &room, "messages"];
         alice.query(&messages, &[]).await.refused(400, "M_MISSING_PARAM");
+        alice.query(&["rooms", "no-room", "messages"], &[]).await.refused_with_status(400);
+        // Who may not read the room learns nothing else.
+        server.user("bob").await.query(&messages, &[]).await.forbidden();
         for query in [[("dir", "x"), ("limit", "1")], [("dir", "b"), ("limit", "many")]] {
             alice.query(&messages, &query).await.refused_with_status(400);
         }

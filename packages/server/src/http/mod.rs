@@ -6,6 +6,7 @@
 mod endpoint;
 mod error;
 mod identity;
+mod late;
 pub mod layers;
 mod mended;
 mod own;
@@ -20,6 +21,7 @@ mod uia;
 pub use endpoint::{endpoint, endpoint_within};
 pub use error::ApiError;
 pub use identity::Authenticate;
+pub use late::Late;
 pub use mended::{Mend, Mended};
 pub use own::{NoPath, Own};
 pub use plain::Plain;

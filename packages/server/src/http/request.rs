@@ -177,7 +177,7 @@ fn not_json() -> ApiError {
 }
 
 /// Why a request does not fit its type.
-fn unfit(error: FromHttpRequestError, body: &[u8]) -> ApiError {
+pub(super) fn unfit(error: FromHttpRequestError, body: &[u8]) -> ApiError {
     use DeserializationError as E;
 
     let error = match error {

@@ -119,6 +119,8 @@ impl Reading {
     /// # Errors
     /// When the database fails.
     pub async fn known_as_of(&self, rooms: &Rooms, n: i64) -> Result<StateMap, StoreError> {
+        // Of what fills a gap, the state before the gap is the nearest that is known.
+        let n = if n < 0 { Gap::place(n).0 - 1 } else { n };
         let n = n.min(self.until);
         if let Some(parted) = self.parted.as_ref().filter(|parted| n > parted.n) {
             let mut state = rooms.state_at(&self.room.id, parted.n).await?;

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use matryx_core::room::StateKey;
 use matryx_repository::StoredEvent;
 use ruma::{
+    OwnedRoomId,
     api::{
         Direction,
         client::message::get_message_events::v3::{Request, Response},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Matrix},
+    http::{ApiError, Late, Matrix},
     room::Reading,
     sync::{
         filter::EventFilter,
@@ -35,10 +36,11 @@ const PAGE: usize = 1000;
 
 pub(in super::super) async fn messages(
     app: App,
-    matrix: Matrix<Request>,
+    matrix: Matrix<Late<Request, [OwnedRoomId; 1]>>,
 ) -> Result<Response, ApiError> {
-    let request = matrix.request;
-    let mut reading = app.rooms.reading(&request.room_id, &matrix.identity.user_id).await?;
+    let [room] = &matrix.request.path;
+    let mut reading = app.rooms.reading(room, &matrix.identity.user_id).await?;
+    let request = matrix.request.whole()?;
     let place = async |token: &Option<String>| match token {
         Some(token) => token::line_at(&app.rooms, &reading.room, token).await.map(Some),
         None => Ok(None),

@@ -10,7 +10,7 @@ use matryx_core::{
 };
 use matryx_repository::StoredEvent;
 use ruma::{
-    UserId,
+    OwnedUserId, UserId,
     api::client::{
         membership::{get_member_events, joined_members, joined_rooms},
         room::get_room_event,
@@ -19,14 +19,20 @@ use ruma::{
     events::room::member::MembershipState,
     serde::Raw,
 };
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Map;
 
 use crate::{
     app::App,
-    http::{ApiError, Matrix},
+    http::{ApiError, Matrix, Mend, Mended, Plain},
     room::{Reading, Viewer, members},
     sync::token,
     user::Requester,
 };
+
+/// The line with which somebody is in a room: its creator joins. `prev_batch` of a timeline that shows all of a room is a place
+/// before that, where nobody was.
+const BEGUN: i64 = 2;
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/state`
 ///
@@ -86,7 +92,10 @@ pub(in super::super) async fn member_events(
         Some(at) => token::line_at(&app.rooms, &reading.room, at).await?,
         None => reading.until,
     };
-    let state = reading.state_as_of(&app.rooms, n).await?;
+    let mut state = reading.state_as_of(&app.rooms, n).await?;
+    if n < BEGUN && members(&state).next().is_none() {
+        state = reading.state_as_of(&app.rooms, BEGUN).await?;
+    }
     let (yes, no) = (known(request.membership.as_ref())?, known(request.not_membership.as_ref())?);
     let wanted = |membership: Membership| match (yes, no) {
         (None, None) => true,
@@ -106,22 +115,44 @@ fn known(asked: Option<&MembershipState>) -> Result<Option<Membership>, ApiError
     known.map_err(|unknown: UnknownMembership| ApiError::invalid_param(format!("{unknown}.")))
 }
 
+/// Who is in a room. ruma leaves out what is not there; clients have always been given it as null.
+#[derive(Debug, Serialize)]
+pub(in super::super) struct Joined {
+    joined: BTreeMap<OwnedUserId, Profile>,
+}
+
+/// What a member event says of its user. Others may have written anything into it; what is no text is no name.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Profile {
+    #[serde(rename(deserialize = "displayname"), default, deserialize_with = "text")]
+    display_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    avatar_url: Option<String>,
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().map(str::to_owned))
+}
+
+impl Mend for Joined {
+    type Reply = Plain<Self>;
+
+    fn mend(_: &mut Map<String, serde_json::Value>) -> Result<(), serde_json::Error> {
+        Ok(())
+    }
+}
+
 /// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
 ///
 /// Who is in the room, with name and picture; for those who are in it themselves.
 /// <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidjoined_members>
 pub(in super::super) async fn joined(
     app: App,
-    matrix: Matrix<joined_members::v3::Request>,
-) -> Result<joined_members::v3::Response, ApiError> {
-    #[derive(serde::Deserialize)]
-    struct Profile {
-        #[serde(default)]
-        displayname: serde_json::Value,
-        #[serde(default)]
-        avatar_url: serde_json::Value,
-    }
-    let reading = app.rooms.reading(&matrix.request.room_id, &matrix.identity.user_id).await?;
+    matrix: Matrix<Mended<joined_members::v3::Request, Joined>>,
+) -> Result<Plain<Joined>, ApiError> {
+    let room = &matrix.request.request.room_id;
+    let reading = app.rooms.reading(room, &matrix.identity.user_id).await?;
     if reading.membership != Membership::Joined {
         return Err(ApiError::forbidden("You are not in this room."));
     }
@@ -131,15 +162,9 @@ pub(in super::super) async fn joined(
     let mut joined = BTreeMap::new();
     for event in events_of(&app, here).await? {
         let Some(Ok(user)) = event.pdu.state_key().map(UserId::parse) else { continue };
-        let mut member = joined_members::v3::RoomMember::new();
-        // Others may have written anything into their member events; what is no text is no name.
-        if let Ok(profile) = event.pdu.content_as::<Profile>() {
-            member.display_name = profile.displayname.as_str().map(str::to_owned);
-            member.avatar_url = profile.avatar_url.as_str().map(Into::into);
-        }
-        joined.insert(user, member);
+        joined.insert(user, event.pdu.content_as().unwrap_or_default());
     }
-    Ok(joined_members::v3::Response::new(joined))
+    Ok(Plain(Joined { joined }))
 }
 
 /// `GET /_matrix/client/v3/joined_rooms`

@@ -1,0 +1,51 @@
+//! Requests whose path is enough to refuse them.
+
+use http::{Method, Request};
+use ruma::api::{
+    IncomingRequest, Metadata,
+    error::{DeserializationError, FromHttpRequestError},
+};
+use serde::de::{
+    DeserializeOwned,
+    value::{Error, SeqDeserializer},
+};
+
+use super::{ApiError, request::unfit};
+
+/// A request of which the path is read at once, as `P`. What is wrong with the rest is told to those who may ask at all.
+pub struct Late<R, P> {
+    /// The variables of the path.
+    pub path: P,
+    whole: Result<R, DeserializationError>,
+}
+
+impl<R, P> Late<R, P> {
+    /// The request.
+    ///
+    /// # Errors
+    /// What is missing or wrong in it.
+    pub fn whole(self) -> Result<R, ApiError> {
+        self.whole.map_err(|error| unfit(FromHttpRequestError::Deserialization(error), b"{}"))
+    }
+}
+
+impl<R: Metadata, P> Metadata for Late<R, P> {
+    const METHOD: Method = R::METHOD;
+    const RATE_LIMITED: bool = R::RATE_LIMITED;
+    type Authentication = R::Authentication;
+    type PathBuilder = R::PathBuilder;
+    const PATH_BUILDER: R::PathBuilder = R::PATH_BUILDER;
+}
+
+impl<R: IncomingRequest, P: DeserializeOwned> IncomingRequest for Late<R, P> {
+    type EndpointError = R::EndpointError;
+    type OutgoingResponse = R::OutgoingResponse;
+
+    fn try_from_http_request_inner(
+        request: Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        let variables = P::deserialize(SeqDeserializer::<_, Error>::new(path.iter().copied()))?;
+        Ok(Self { path: variables, whole: R::try_from_http_request_inner(request, path) })
+    }
+}
