@@ -1,12 +1,13 @@
 //! Time as a parameter: the only place that asks the machine what time it is.
 
 use std::{
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ruma::{MilliSecondsSinceUnixEpoch, UInt};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 /// What time it is. Cheap to clone; clones of one clock agree.
 #[derive(Clone, Debug)]
@@ -15,8 +16,17 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Machine,
-    /// Milliseconds since 1970, moved by hand.
-    Hand(Arc<watch::Sender<u64>>),
+    /// Moved by hand.
+    Hand(Arc<Mutex<Hand>>),
+}
+
+#[derive(Debug, Default)]
+struct Hand {
+    /// Milliseconds since 1970.
+    now: u64,
+    /// Who sleeps until when. They are woken in the order of their times, and then of their coming.
+    asleep: BTreeMap<(u64, u64), oneshot::Sender<()>>,
+    came: u64,
 }
 
 impl Clock {
@@ -29,7 +39,7 @@ impl Clock {
     /// A clock for tests: it stands still until [`advance`](Self::advance) moves it.
     #[must_use]
     pub fn by_hand(now: MilliSecondsSinceUnixEpoch) -> Self {
-        Self(Source::Hand(Arc::new(watch::Sender::new(u64::from(now.0)))))
+        Self(Source::Hand(Arc::new(Mutex::new(Hand { now: u64::from(now.0), ..Hand::default() }))))
     }
 
     /// The time now, in milliseconds since 1970.
@@ -40,8 +50,17 @@ impl Clock {
 
     /// Moves a clock that is set by hand. The machine's clock is not ours to move: nothing happens.
     pub fn advance(&self, by: Duration) {
-        if let Source::Hand(time) = &self.0 {
-            time.send_modify(|now| *now = now.saturating_add(whole_milliseconds(by)));
+        let Source::Hand(hand) = &self.0 else { return };
+        let due = {
+            let mut hand = held(hand);
+            hand.now = hand.now.saturating_add(whole_milliseconds(by));
+            let next = (hand.now.saturating_add(1), 0);
+            let later = hand.asleep.split_off(&next);
+            std::mem::replace(&mut hand.asleep, later)
+        };
+        for sleeper in due.into_values() {
+            // Who has stopped sleeping is gone.
+            let _ = sleeper.send(());
         }
     }
 
@@ -53,10 +72,33 @@ impl Clock {
                 let left = time.saturating_sub(self.milliseconds());
                 tokio::time::sleep(Duration::from_millis(left)).await;
             }
-            Source::Hand(now) => {
-                // Only fails when the sender is gone, and we hold it.
-                let _ = now.subscribe().wait_for(|now| *now >= time).await;
+            Source::Hand(hand) => {
+                let woken = {
+                    let mut hand = held(hand);
+                    if hand.now >= time {
+                        return;
+                    }
+                    hand.asleep.retain(|_, sleeper| !sleeper.is_closed());
+                    hand.came += 1;
+                    let (sleeper, woken) = oneshot::channel();
+                    let place = (time, hand.came);
+                    hand.asleep.insert(place, sleeper);
+                    woken
+                };
+                // Only fails when the clock is gone, and we hold it.
+                let _ = woken.await;
             }
+        }
+    }
+
+    /// What comes of something, if that is within so much time.
+    pub async fn within<T>(&self, patience: Duration, what: impl Future<Output = T>) -> Option<T> {
+        let end = self.milliseconds().saturating_add(whole_milliseconds(patience));
+        let end = MilliSecondsSinceUnixEpoch(UInt::new_saturating(end));
+        tokio::select! {
+            biased;
+            done = what => Some(done),
+            () = self.sleep_until(end) => None,
         }
     }
 
@@ -68,9 +110,13 @@ impl Clock {
                 // A clock before 1970 is a machine that has lost its battery.
                 whole_milliseconds(now.duration_since(UNIX_EPOCH).unwrap_or_default())
             }
-            Source::Hand(now) => *now.borrow(),
+            Source::Hand(hand) => held(hand).now,
         }
     }
+}
+
+fn held(hand: &Mutex<Hand>) -> MutexGuard<'_, Hand> {
+    hand.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn whole_milliseconds(duration: Duration) -> u64 {
@@ -79,6 +125,9 @@ fn whole_milliseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::pending, pin::pin};
+
+    use futures::poll;
     use ruma::uint;
 
     use super::*;
@@ -96,6 +145,17 @@ mod tests {
         assert!(!sleeper.is_finished());
         clock.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn patience_ends_by_the_clock() {
+        let clock = Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1000)));
+        let second = Duration::from_secs(1);
+        assert_eq!(clock.within(second, async { 7 }).await, Some(7));
+        let mut waiting = pin!(clock.within(second, pending::<()>()));
+        assert!(poll!(&mut waiting).is_pending());
+        clock.advance(second);
+        assert_eq!(waiting.await, None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use matryx_core::event::SigningKey;
 use ruma::{
-    OwnedServerName, ServerName, UInt,
+    OwnedServerName, ServerName,
     api::{
         IncomingResponseExt, OutgoingRequest, OutgoingRequestExt,
         auth_scheme::{AuthScheme, NoAuthentication},
@@ -229,11 +229,8 @@ impl Client {
         patience: Duration,
         answer: impl Future<Output = Result<T, PeerError>>,
     ) -> Result<T, PeerError> {
-        let milliseconds = UInt::try_from(patience.as_millis()).unwrap_or(UInt::MAX);
-        let end = self.parts.clock.now().0.saturating_add(milliseconds);
-        tokio::select! {
-            answer = answer => return answer,
-            () = self.parts.clock.sleep_until(ruma::MilliSecondsSinceUnixEpoch(end)) => {}
+        if let Some(answer) = self.parts.clock.within(patience, answer).await {
+            return answer;
         }
         if patience >= FAIR {
             self.failed(to).await;

@@ -41,6 +41,7 @@ impl Rooms {
         async move {
             loop {
                 let room = tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return,
                     room = crowded.recv() => room,
                 };

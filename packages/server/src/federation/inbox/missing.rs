@@ -2,7 +2,7 @@
 //! behind the gap.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -74,7 +74,7 @@ async fn take(search: &Search<'_>, pdu: &Pdu) -> Result<(), SendError> {
 
 /// What leads to an event, as far as the servers give it, each event after those that it follows.
 async fn pull(search: &Search<'_>, pdu: &Pdu) -> Result<Vec<Arc<Pdu>>, SendError> {
-    let mut got: HashMap<OwnedEventId, Arc<Pdu>> = HashMap::new();
+    let mut got: BTreeMap<OwnedEventId, Arc<Pdu>> = BTreeMap::new();
     for server in &search.servers {
         let mut latest = vec![pdu.event_id().clone()];
         for _ in 0..ROUNDS {
@@ -112,7 +112,7 @@ async fn pull(search: &Search<'_>, pdu: &Pdu) -> Result<Vec<Arc<Pdu>>, SendError
 async fn open_ends(
     search: &Search<'_>,
     pdu: &Pdu,
-    got: &HashMap<OwnedEventId, Arc<Pdu>>,
+    got: &BTreeMap<OwnedEventId, Arc<Pdu>>,
 ) -> Result<BTreeSet<OwnedEventId>, SendError> {
     let leading = leading_to(pdu.prev_events().iter().cloned(), got.values().cloned().collect());
     let named: HashSet<&OwnedEventId> = leading

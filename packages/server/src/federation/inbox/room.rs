@@ -27,7 +27,7 @@ pub(super) async fn deliver(
     if !is_in(app, room).await? {
         // One of us may be joining it: what comes meanwhile is said after that.
         let settled = app.entering.settled(room);
-        drop(tokio::time::timeout(PATIENCE, settled).await);
+        app.clock.within(PATIENCE, settled).await;
     }
     let held = app.rooms.room(room).await?;
     let Some(held) = held.filter(|held| held.look().servers.contains_key(&app.server_name)) else {
@@ -53,7 +53,7 @@ pub(super) async fn deliver(
     if !waiting.is_empty() {
         let search = Search::new(app, origin, &held);
         // Who gives up only leaves the rest for when the events, or what follows them, come again.
-        if tokio::time::timeout(PATIENCE, complete(&search, waiting)).await.is_err() {
+        if app.clock.within(PATIENCE, complete(&search, waiting)).await.is_none() {
             tracing::info!(%origin, %room, "inbox.missing_took_too_long");
         }
     }

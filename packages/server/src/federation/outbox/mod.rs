@@ -154,7 +154,13 @@ impl Outbox {
         let nowhere = HashMap::new();
         loop {
             tokio::select! {
+                biased;
                 () = ground.shutdown.cancelled() => return,
+                server = up.recv() => match server {
+                    Ok(server) => self.wake(Some(&server)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.wake(None),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
                 batch = news.recv() => {
                     let Some(batch) = batch else { return };
                     // Whoever has sent it is answered first.
@@ -163,11 +169,6 @@ impl Outbox {
                         batch.iter().flat_map(|out| self.post(out, &nowhere)).collect();
                     self.run_by_and_by(idle).await;
                 }
-                server = up.recv() => match server {
-                    Ok(server) => self.wake(Some(&server)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.wake(None),
-                    Err(broadcast::error::RecvError::Closed) => return,
-                },
             }
         }
     }
@@ -229,10 +230,11 @@ impl Outbox {
 
     /// Sees to it that everything that waits is worked on.
     fn run_idle(&self) {
-        let idle = {
+        let mut idle: Vec<OwnedServerName> = {
             let mut slots = self.slots();
             slots.iter_mut().filter_map(|(server, slot)| self.claim(server.clone(), slot)).collect()
         };
+        idle.sort();
         self.run(idle);
     }
 

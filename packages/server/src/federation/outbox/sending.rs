@@ -38,6 +38,7 @@ impl Outbox {
         loop {
             let Some(batch) = self.take(&server) else { return };
             let attempt = tokio::select! {
+                biased;
                 () = ground.shutdown.cancelled() => return,
                 attempt = self.attempt(&server, &batch) => attempt,
             };
@@ -51,6 +52,7 @@ impl Outbox {
                     let until = self.until(&server, &failure, failures);
                     let wake = self.put_back(&server, batch, &failure);
                     tokio::select! {
+                        biased;
                         () = ground.shutdown.cancelled() => return,
                         () = self.0.clock.sleep_until(until) => {}
                         () = wake.notified() => {}
@@ -79,11 +81,7 @@ impl Outbox {
         request.edus.clone_from(&batch.edus);
         let response = self.0.client.ask_streamed(server, request, PATIENCE).await;
         let body = response.map_err(Failure::Peer)?.into_body();
-        let end = after(self.0.clock.now(), BODY.0);
-        tokio::select! {
-            () = note(server, body) => {}
-            () = self.0.clock.sleep_until(end) => {}
-        }
+        self.0.clock.within(BODY.0, note(server, body)).await;
         Ok(())
     }
 

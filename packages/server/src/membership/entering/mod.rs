@@ -108,6 +108,7 @@ pub(super) async fn enter(app: &App, wish: Wish) -> Result<OwnedEventId, SendErr
             let app = app.clone();
             app.tasks.clone().spawn(async move {
                 let result = tokio::select! {
+                    biased;
                     () = app.shutdown.cancelled() => Err(SendError::Closed),
                     result = in_turn(&app, &wish) => result,
                 };

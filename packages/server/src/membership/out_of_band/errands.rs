@@ -163,6 +163,7 @@ impl Errands {
                 }
             };
             tokio::select! {
+                biased;
                 () = app.shutdown.cancelled() => return,
                 () = self.0.news.notified() => {}
                 () = due => {}
@@ -205,6 +206,7 @@ impl Errands {
     /// A server that stops does not wait for others: the errand is kept, and goes on after the next start.
     async fn run_until_stopped(&self, app: &App, errand: Errand, first: bool) {
         tokio::select! {
+            biased;
             () = app.shutdown.cancelled() => {}
             () = self.run(app, errand, first) => {}
         }
