@@ -4,8 +4,12 @@
 //! `MATRYX_SIMULATION_SEEDS` (how many), `MATRYX_SIMULATION_SEED` (the first) and `MATRYX_SIMULATION_SCRIPT` (a file with
 //! what a failing seed has printed, to run that alone) ask for more than the ordinary run does.
 
+mod client;
+mod deeds;
+mod ground;
 mod net;
 mod node;
+mod past;
 mod script;
 mod verdict;
 mod world;
@@ -17,17 +21,52 @@ use std::{
 };
 
 use self::{
-    script::Script,
+    script::{Script, Step},
     world::{Failure, World},
 };
 
 /// How many seeds the ordinary run tries.
 const SEEDS: u64 = 200;
+/// The stack of a thread that runs servers: the engine wants much of it.
+const STACK: usize = 32 << 20;
+/// Seeds whose worlds are made again.
+const REPEATED: [u64; 4] = [1, 4, 8, 12];
+/// How often that is tried: housekeeping of the engine that goes by the machine's clock may come in between.
+const AGAIN: usize = 4;
 /// How often a failing script is run again to make it shorter.
 const ATTEMPTS: usize = 80;
 
 #[test]
 fn servers_agree_after_whatever_has_happened() {
+    let search = thread::Builder::new().stack_size(STACK).spawn(search).expect("a thread");
+    if let Err(why) = search.join() {
+        panic::resume_unwind(why);
+    }
+}
+
+/// The same script makes the same things happen in the same order, to the letter of what crosses the network.
+#[test]
+fn a_world_happens_twice() {
+    let twice = || {
+        for seed in REPEATED {
+            let mut script = Script::of(seed);
+            // Where a server dies in the midst of something, what the engine does by the machine's clock counts as well.
+            script.steps.retain(|step| !matches!(step, Step::Crash(..)));
+            let first = attempt(&script).expect("a world that agrees");
+            let again = |_| attempt(&script).is_ok_and(|log| log == first);
+            assert!(
+                (0..AGAIN).any(again),
+                "seed {seed} has not happened again in {AGAIN} attempts"
+            );
+        }
+    };
+    let twice = thread::Builder::new().stack_size(STACK).spawn(twice).expect("a thread");
+    if let Err(why) = twice.join() {
+        panic::resume_unwind(why);
+    }
+}
+
+fn search() {
     if let Ok(path) = env::var("MATRYX_SIMULATION_SCRIPT") {
         let text = fs::read_to_string(path).expect("the script's file");
         let script: Script = serde_json::from_str(&text).expect("a script");
@@ -54,7 +93,11 @@ fn servers_agree_after_whatever_has_happened() {
                 }
             }
         };
-        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        let worker = |_| {
+            let builder = thread::Builder::new().stack_size(STACK);
+            builder.spawn_scoped(scope, work).expect("a thread")
+        };
+        let workers: Vec<_> = (0..2).map(worker).collect();
         workers.into_iter().find_map(|worker| worker.join().expect("no panic"))
     });
     if let Some((script, why)) = failed {
@@ -65,7 +108,7 @@ fn servers_agree_after_whatever_has_happened() {
 }
 
 /// Runs a script; a panic is a failure like any other.
-fn attempt(script: &Script) -> Result<(), Failure> {
+fn attempt(script: &Script) -> Result<Vec<String>, Failure> {
     panic::catch_unwind(|| World::run(script)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -85,7 +128,7 @@ fn shortened(mut script: Script, mut why: Failure) -> (Script, Failure) {
             attempts += 1;
             match attempt(&shorter) {
                 Err(other) => (script, why) = (shorter, other),
-                Ok(()) => at += size,
+                Ok(_) => at += size,
             }
         }
         size /= 2;

@@ -1,6 +1,6 @@
-//! A simulated server: the real one, without listeners, on a runtime of its own that can be killed.
+//! A simulated server: the real one, without listeners, on a ground of its own that can be taken away.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{Router, body::Body};
 use http::{Method, Request};
@@ -13,10 +13,13 @@ use matryx_server::{
 use ruma::OwnedServerName;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-use super::net::{Net, Way};
+use super::{
+    ground::Ground,
+    net::{Net, Way},
+};
 use crate::support::empty_folder;
 
 /// A server of the world.
@@ -30,13 +33,13 @@ pub struct Node {
     clock: Clock,
     net: Net,
     alive: Option<Alive>,
+    /// After how many steps it dies.
+    fuse: Option<u64>,
 }
 
 /// What a running server has.
 pub struct Alive {
-    runtime: Runtime,
-    /// Where the engine works: it is closed when the server is killed, or nobody could open its files again.
-    engine: Runtime,
+    ground: Ground,
     pub app: App,
     router: Router,
 }
@@ -54,6 +57,7 @@ impl Node {
             clock: clock.clone(),
             net: net.clone(),
             alive: None,
+            fuse: None,
         };
         node.start();
         node
@@ -70,28 +74,52 @@ impl Node {
             return;
         }
         self.starts += 1;
-        let (runtime, engine) = (runtime(), runtime());
+        self.fuse = None;
+        let ground = Ground::new();
         let (config, database) = self.open();
-        let database = engine.block_on(engine.spawn(database)).expect("a database");
-        let app = self.assemble(config, database);
-        let app = runtime.block_on(runtime.spawn(app)).expect("a server that starts");
+        let database = ground.run(database);
+        let app = ground.run(self.assemble(config, database));
         let doors = api::client::routes().merge(api::federation::routes());
         let router = layers::surround(doors).with_state(app.clone());
-        self.net.connect(&self.name, router.clone(), runtime.handle().clone());
-        self.alive = Some(Alive { runtime, engine, app, router });
+        self.net.connect(&self.name, router.clone(), ground.handle());
+        self.alive = Some(Alive { ground, app, router });
     }
 
     /// Ends it in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.net.disconnect(&self.name);
-        if let Some(Alive { runtime, engine, app, router }) = self.alive.take() {
+        if let Some(Alive { ground, app, router }) = self.alive.take() {
             drop(router);
-            runtime.shutdown_timeout(Duration::from_secs(10));
+            ground.end();
             let database = app.database.clone();
             drop(app);
-            let closed = engine.block_on(engine.spawn(database.close()));
-            closed.expect("no panic").expect("a database that closes");
-            engine.shutdown_timeout(Duration::from_secs(10));
+            // Or nobody could open its files again, as long as this process lives. What it has not written is lost.
+            Ground::new().run(database.close()).expect("a database that closes");
+        }
+    }
+
+    /// Lets it die after so many more steps.
+    pub fn light(&mut self, steps: u64) {
+        self.fuse = Some(steps);
+    }
+
+    /// Lets it live.
+    pub fn spare(&mut self) {
+        self.fuse = None;
+    }
+
+    /// Goes on until it rests, or for so many steps.
+    pub fn go_on(&mut self, steps: u64) {
+        let Some(alive) = &self.alive else { return };
+        let Some(fuse) = self.fuse else {
+            alive.ground.go_on(steps);
+            return;
+        };
+        let steps = steps.min(fuse);
+        let fuse = fuse - (steps - alive.ground.go_on(steps));
+        self.fuse = Some(fuse);
+        if fuse == 0 {
+            self.kill();
         }
     }
 
@@ -106,8 +134,11 @@ impl Node {
         config.testing.disable_rate_limits = true;
         config.testing.short_federation_backoff = true;
         let settings = DatabaseSettings {
-            // A killed server must not lose what is still in memory: it is synced, as it would be.
-            url: format!("surrealkv://{}", self.folder.path().join("database").display()),
+            // What has been committed is kept when the database is closed, and no thread beside waits for the disk.
+            url: format!(
+                "surrealkv://{}?sync=never",
+                self.folder.path().join("database").display()
+            ),
             memtable: config.database.memtable.bytes(),
             block_cache: config.database.block_cache.bytes(),
         };
@@ -135,16 +166,6 @@ impl Node {
     }
 }
 
-/// One thread is enough: what a server does at the same time it does in turns.
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_stack_size(10 << 20)
-        .enable_all()
-        .build()
-        .expect("a runtime")
-}
-
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
@@ -167,7 +188,7 @@ impl Alive {
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let request = request.body(body).expect("a request");
         let router = self.router.clone();
-        self.runtime.spawn(async move {
+        self.ground.spawn(async move {
             let Ok(response) = router.oneshot(request).await;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await.expect("a body").to_bytes();
@@ -177,15 +198,6 @@ impl Alive {
 
     /// Runs something where the server runs.
     pub fn run<T: Send + 'static>(&self, what: impl Future<Output = T> + Send + 'static) -> T {
-        self.runtime.block_on(self.runtime.spawn(what)).expect("no panic")
-    }
-
-    /// A fingerprint of what its threads have done; nothing while they do something.
-    pub fn at_rest(&self) -> Option<u64> {
-        let metrics = self.runtime.metrics();
-        let parked =
-            (0..metrics.num_workers()).map(|worker| metrics.worker_park_unpark_count(worker));
-        let idle = metrics.global_queue_depth() == 0 && parked.clone().all(|count| count % 2 == 1);
-        idle.then(|| parked.sum())
+        self.ground.run(what)
     }
 }

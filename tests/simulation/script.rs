@@ -28,6 +28,8 @@ pub struct Script {
 pub enum Step {
     /// Somebody does something.
     Do(Who, Deed),
+    /// Somebody's client asks what is new.
+    Look(Who),
     /// Two servers don't reach each other any more.
     Cut(usize, usize),
     /// They do again.
@@ -38,6 +40,8 @@ pub enum Step {
     Release,
     /// A server ends without warning.
     Kill(usize),
+    /// A server ends so many steps later, in the middle of what it does then.
+    Crash(usize, u64),
     /// It starts again.
     Start(usize),
     /// So many seconds pass.
@@ -76,7 +80,7 @@ impl Script {
         };
         let version = pick(&mut dice, &["12", "12", "11", "10", "7"]);
         let rule = pick(&mut dice, &["public", "public", "invite", "knock"]);
-        let count = dice.random_range(10..40);
+        let count = dice.random_range(10..50);
         // Most of the servers come in at first: a room of one is no story.
         let mut steps = Vec::new();
         for server in 1..servers {
@@ -98,7 +102,8 @@ impl Step {
             (a, (a + dice.random_range(1..servers)) % servers)
         };
         match dice.random_range(0..100) {
-            0..70 => {
+            0..12 => Self::Look((dice.random_range(0..servers), dice.random_range(0..USERS))),
+            12..70 => {
                 let who = (dice.random_range(0..servers), dice.random_range(0..USERS));
                 Self::Do(who, Deed::random(dice, servers, who))
             }

@@ -10,13 +10,15 @@ use matryx_server::{app::App, room::Look};
 use ruma::{EventId, OwnedServerName};
 
 use super::{
+    net::Transactions,
+    past::{self, Told},
     script::{FOUNDER, USERS},
     world::{Failure, World},
 };
 
 /// Judges a world in which everybody has heard of everything.
 pub fn of(world: &mut World) -> Result<(), Failure> {
-    let looks = looks(world)?;
+    let looks = looks(world);
     let truth = Arc::clone(looks.get(&FOUNDER.0).ok_or("the founder's server has lost the room")?);
     for (node, look) in &looks {
         if is_in(world, *node, &truth) {
@@ -25,22 +27,15 @@ pub fn of(world: &mut World) -> Result<(), Failure> {
         }
     }
     memberships(world, &truth)?;
+    followed(world, &truth)?;
     acknowledged(world, &truth)?;
+    told(world, &truth)?;
     lawful(world)
 }
 
 /// The room as each server sees it, where it has it.
-fn looks(world: &World) -> Result<BTreeMap<usize, Arc<Look>>, Failure> {
-    let mut looks = BTreeMap::new();
-    for (index, node) in world.nodes.iter().enumerate() {
-        let alive = node.alive().ok_or("a server is down")?;
-        let (app, room) = (alive.app.clone(), world.room.clone());
-        let held = alive.run(async move { app.rooms.room(&room).await });
-        if let Some(room) = held.map_err(|error| error.to_string())? {
-            looks.insert(index, room.look());
-        }
-    }
-    Ok(looks)
+fn looks(world: &World) -> BTreeMap<usize, Arc<Look>> {
+    (0..world.nodes.len()).filter_map(|node| Some((node, world.look(node)?))).collect()
 }
 
 /// Whether a server has a joined user.
@@ -85,12 +80,7 @@ fn memberships(world: &mut World, truth: &Look) -> Result<(), Failure> {
         for user in 0..USERS {
             let id = world.user((node, user));
             let user_id = id.as_str().try_into().map_err(|_| "a user id".to_owned())?;
-            let expected = match truth.membership(user_id) {
-                Membership::Joined => Some("join"),
-                Membership::Invited => Some("invite"),
-                Membership::Knocking => Some("knock"),
-                Membership::Left | Membership::Banned => None,
-            };
+            let expected = section(truth.membership(user_id));
             let sync = world.sync((node, user))?;
             let shown = ["join", "invite", "knock"]
                 .into_iter()
@@ -105,18 +95,88 @@ fn memberships(world: &mut World, truth: &Look) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nothing that was acknowledged is missing: not where it was said, nor where the room is.
-fn acknowledged(world: &World, truth: &Look) -> Result<(), Failure> {
-    for (by, event) in &world.acknowledged {
-        for node in [*by, FOUNDER.0] {
-            // What a denied server says need not be heard.
-            if node != *by && world.denied.contains(by) && !is_in(world, *by, truth) {
+/// Each server has told every other one what it had to, and in order.
+fn told(world: &World, truth: &Look) -> Result<(), Failure> {
+    let read = |transactions: Transactions| -> BTreeMap<_, Told> {
+        let told = |(way, all): (_, Vec<_>)| (way, Told::of(&all, &truth.rules));
+        transactions.into_iter().map(told).collect()
+    };
+    for ((from, to), told) in read(world.net.sent()) {
+        if let Some(event) = told.out_of_order() {
+            return Err(format!("{from} told {to} of {event} before what that follows"));
+        }
+    }
+    let told = read(world.net.arrived());
+    for node in &world.nodes {
+        let alive = node.alive().ok_or("a server is down")?;
+        let (app, room) = (alive.app.clone(), world.room.clone());
+        let vouched = world.net.vouched(&node.name);
+        for (event, to) in alive.run(async move { past::owed(&app, &room, &vouched).await }) {
+            for server in to {
+                let way = (node.name.clone(), server);
+                if told.get(&way).is_none_or(|told| !told.has(&event)) {
+                    return Err(format!("{} has never told {} of {event}", way.0, way.1));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A client that has followed knows the same of the room as one that asks for all of it.
+fn followed(world: &mut World, truth: &Look) -> Result<(), Failure> {
+    for node in 0..world.nodes.len() {
+        for user in 0..USERS {
+            let id = world.user((node, user));
+            let user_id = id.as_str().try_into().map_err(|_| "a user id".to_owned())?;
+            let expected = section(truth.membership(user_id));
+            let client = world.follow((node, user))?;
+            if client.section != expected {
+                let shown = client.section;
+                return Err(format!(
+                    "{id} has been shown {shown:?}, and the room has {expected:?}"
+                ));
+            }
+            if expected != Some("join") {
                 continue;
             }
-            if find(world, node, event)?.is_none() {
+            for (key, entry) in &truth.state {
+                let known = client.state.get(&(key.kind.to_string(), key.key.to_string()));
+                if known.is_none_or(|known| *known != entry.event_id) {
+                    let event = &entry.event_id;
+                    return Err(format!("{id} knows {known:?} at {key:?}, which is {event}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where /sync shows a room.
+fn section(membership: Membership) -> Option<&'static str> {
+    match membership {
+        Membership::Joined => Some("join"),
+        Membership::Invited => Some("invite"),
+        Membership::Knocking => Some("knock"),
+        Membership::Left | Membership::Banned => None,
+    }
+}
+
+/// Nothing that was acknowledged is missing: not where it was said, nor on any server that has been in the room since.
+fn acknowledged(world: &World, truth: &Look) -> Result<(), Failure> {
+    for said in &world.acknowledged {
+        for node in 0..world.nodes.len() {
+            // What a denied server says need not be heard, and what it does not hear it need not have.
+            let apart = |node: &usize| world.denied.contains(node);
+            let stayed = said.to.contains(&node)
+                && is_in(world, node, truth)
+                && world.away.get(&node).is_none_or(|step| *step < said.step)
+                && world.away.get(&said.by).is_none_or(|step| *step < said.step);
+            let owed = stayed && !apart(&node) && !apart(&said.by);
+            if (node == said.by || owed) && find(world, node, &said.event)?.is_none() {
                 return Err(format!(
-                    "{event} was acknowledged by {} and is missing on {}",
-                    world.nodes[*by].name, world.nodes[node].name
+                    "{} was acknowledged by {} and is missing on {}",
+                    said.event, world.nodes[said.by].name, world.nodes[node].name
                 ));
             }
         }
@@ -129,7 +189,12 @@ fn lawful(world: &World) -> Result<(), Failure> {
     for (index, node) in world.nodes.iter().enumerate() {
         let alive = node.alive().ok_or("a server is down")?;
         let (app, room) = (alive.app.clone(), world.room.clone());
-        let wrong = alive.run(async move { unlawful(&app, &room).await });
+        let wrong = alive.run(async move {
+            match unlawful(&app, &room).await {
+                None => past::wrong(&app, &room).await,
+                wrong => wrong,
+            }
+        });
         if let Some(why) = wrong {
             return Err(format!("{}: {why}", world.nodes[index].name));
         }

@@ -1,27 +1,28 @@
 //! A world of servers, in which a script happens.
 
 use std::{
-    thread,
-    time::{Duration, Instant},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
 };
 
 use http::Method;
-use matryx_server::clock::Clock;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, UInt};
+use matryx_server::{clock::Clock, room::Look};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, ServerName, UInt};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::{
+    client::Client,
     net::Net,
     node::{Node, Told},
     script::{Deed, FOUNDER, Script, Step, USERS, Who},
     verdict,
 };
 
-/// How long a world may take to come to rest before that counts as a failure.
-const REST: Duration = Duration::from_mins(1);
-/// How often it must be seen at rest, a millisecond apart.
-const SEEN: usize = 8;
+/// How much may cross the network before a world rests: more is a failure.
+const MOST: usize = 10_000;
 
 /// What went wrong.
 pub type Failure = String;
@@ -31,21 +32,47 @@ pub struct World {
     pub net: Net,
     pub clock: Clock,
     pub nodes: Vec<Node>,
+    /// Who comes first, where the script doesn't say.
+    dice: StdRng,
     pub room: OwnedRoomId,
     /// The users' access tokens, by server.
-    tokens: Vec<Vec<String>>,
+    pub tokens: Vec<Vec<String>>,
     /// Requests that are not answered yet.
-    open: Vec<(String, JoinHandle<Told>, Option<usize>)>,
-    /// Messages whose senders were told that they are sent, and on which server.
-    pub acknowledged: Vec<(usize, OwnedEventId)>,
+    pub open: Vec<Asked>,
+    /// Messages whose senders were told that they are sent.
+    pub acknowledged: Vec<Said>,
+    /// When servers have last been seen not to be in the room, in steps.
+    pub away: BTreeMap<usize, usize>,
+    /// What each user's client knows.
+    pub clients: BTreeMap<Who, Client>,
+    pub steps: usize,
     /// Servers that were denied at some time.
     pub denied: Vec<usize>,
-    said: u64,
+    pub said: u64,
+}
+
+/// A message that was acknowledged.
+pub struct Said {
+    /// The server of who said it.
+    pub by: usize,
+    pub event: OwnedEventId,
+    /// The servers that were in the room then, as that server saw it.
+    pub to: Vec<usize>,
+    /// When it was said, in steps.
+    pub step: usize,
+}
+
+/// A request of a user's that is not answered yet.
+pub struct Asked {
+    pub what: String,
+    pub answer: JoinHandle<Told>,
+    /// For a message: its sender's server, who was in the room, and when.
+    pub message: Option<(usize, Vec<usize>, usize)>,
 }
 
 impl World {
-    /// Runs a script from an empty world to the end, heals, and judges.
-    pub fn run(script: &Script) -> Result<(), Failure> {
+    /// Runs a script from an empty world to the end, heals, and judges: what has crossed the network, a line each.
+    pub fn run(script: &Script) -> Result<Vec<String>, Failure> {
         let mut world = Self::new(script)?;
         for step in &script.steps {
             world.step(step).map_err(|why| format!("at {step:?}: {why}"))?;
@@ -65,10 +92,14 @@ impl World {
             net,
             clock,
             nodes,
+            dice: StdRng::seed_from_u64(script.seed),
             room: OwnedRoomId::try_from("!none").map_err(|error| error.to_string())?,
             tokens: Vec::new(),
             open: Vec::new(),
             acknowledged: Vec::new(),
+            away: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            steps: 0,
             denied: Vec::new(),
             said: 0,
         };
@@ -111,8 +142,49 @@ impl World {
         self.ask(who.0, Method::GET, &path, Some(&token), &Value::Null)
     }
 
+    /// Lets a user's client go on from where it was.
+    pub fn follow(&mut self, who: Who) -> Result<&Client, Failure> {
+        let since = self.clients.get(&who).and_then(|client| client.since.as_deref());
+        let since = since.map_or_else(String::new, |since| format!("&since={since}"));
+        let path = format!("/_matrix/client/v3/sync?timeout=0&use_state_after=true{since}");
+        let token = self.tokens[who.0][who.1].clone();
+        let answer = self.ask(who.0, Method::GET, &path, Some(&token), &Value::Null)?;
+        let client = self.clients.entry(who).or_default();
+        client.told(&answer, self.room.as_str());
+        Ok(client)
+    }
+
+    /// The servers that are in the room, as one of them sees it; nothing if it does not hold the room.
+    pub fn inside(&self, node: usize) -> Option<Vec<usize>> {
+        let look = self.look(node)?;
+        let is_in =
+            |(index, node): (usize, &Node)| look.servers.contains_key(&node.name).then_some(index);
+        Some(self.nodes.iter().enumerate().filter_map(is_in).collect())
+    }
+
+    /// The room as a server sees it.
+    pub fn look(&self, node: usize) -> Option<Arc<Look>> {
+        let alive = self.nodes[node].alive()?;
+        let (app, room) = (alive.app.clone(), self.room.clone());
+        let held = alive.run(async move { app.rooms.room(&room).await });
+        held.ok()?.map(|room| room.look())
+    }
+
+    /// Whether a server hears nothing of another one, by the room's ACL as it sees it.
+    fn denies(&self, node: &ServerName, other: &ServerName) -> bool {
+        let node = self.nodes.iter().position(|known| known.name == node);
+        let look = node.and_then(|node| self.look(node));
+        look.is_some_and(|look| look.acl().check(other).is_err())
+    }
+
     fn step(&mut self, step: &Step) -> Result<(), Failure> {
+        self.steps += 1;
         match step {
+            Step::Look(who) => {
+                if self.nodes[who.0].alive().is_some() {
+                    self.follow(*who)?;
+                }
+            }
             Step::Do(who, deed) => self.act(*who, deed),
             Step::Cut(a, b) => self.net.cut(&self.nodes[*a].name, &self.nodes[*b].name),
             Step::Mend(a, b) => self.net.mend(&self.nodes[*a].name, &self.nodes[*b].name),
@@ -121,6 +193,7 @@ impl World {
             }
             Step::Release => self.net.release(),
             Step::Kill(node) => self.nodes[*node].kill(),
+            Step::Crash(node, steps) => self.nodes[*node].light(*steps),
             Step::Start(node) => self.nodes[*node].start(),
             Step::Wait(seconds) => self.clock.advance(Duration::from_secs(*seconds)),
         }
@@ -129,119 +202,83 @@ impl World {
         self.settle()
     }
 
-    /// Lets somebody do something; the answer is taken when it comes.
-    fn act(&mut self, who: Who, deed: &Deed) {
-        let Some(alive) = self.nodes[who.0].alive() else { return };
-        self.said += 1;
-        let room = encode(self.room.as_str());
-        let rooms = format!("/_matrix/client/v3/rooms/{room}");
-        let others = (0..self.nodes.len()).filter(|node| *node != who.0);
-        let via: Vec<String> =
-            others.map(|node| format!("via={}", self.nodes[node].name)).collect();
-        let via = via.join("&");
-        let target = |whom: &Who| json!({ "user_id": self.user(*whom) });
-        let state = |kind: &str| format!("{rooms}/state/{kind}/");
-        let (method, path, body) = match deed {
-            Deed::Join => {
-                (Method::POST, format!("/_matrix/client/v3/join/{room}?{via}"), json!({}))
-            }
-            Deed::Knock => {
-                (Method::POST, format!("/_matrix/client/v3/knock/{room}?{via}"), json!({}))
-            }
-            Deed::Leave => (Method::POST, format!("{rooms}/leave"), json!({})),
-            Deed::Invite(whom) => (Method::POST, format!("{rooms}/invite"), target(whom)),
-            Deed::Kick(whom) => (Method::POST, format!("{rooms}/kick"), target(whom)),
-            Deed::Ban(whom) => (Method::POST, format!("{rooms}/ban"), target(whom)),
-            Deed::Unban(whom) => (Method::POST, format!("{rooms}/unban"), target(whom)),
-            Deed::Say => {
-                let path = format!("{rooms}/send/m.room.message/{}", self.said);
-                (
-                    Method::PUT,
-                    path,
-                    json!({ "msgtype": "m.text", "body": format!("{}", self.said) }),
-                )
-            }
-            Deed::Rule(rule) => {
-                (Method::PUT, state("m.room.join_rules"), json!({ "join_rule": rule }))
-            }
-            Deed::Deny(node) => {
-                let name = self.nodes[*node].name.to_string();
-                self.denied.push(*node);
-                let acl = json!({ "allow": ["*"], "deny": [name] });
-                (Method::PUT, state("m.room.server_acl"), acl)
-            }
-            Deed::Allow => (Method::PUT, state("m.room.server_acl"), json!({ "allow": ["*"] })),
-            Deed::Name => {
-                let user = encode(&self.user(who));
-                let path = format!("/_matrix/client/v3/profile/{user}/displayname");
-                (Method::PUT, path, json!({ "displayname": format!("{}", self.said) }))
-            }
-            Deed::Level(whom, level) => {
-                let path = state("m.room.power_levels");
-                let Some(mut levels) = self.levels(who) else { return };
-                levels["users"][self.user(*whom)] = json!(level);
-                (Method::PUT, path, levels)
-            }
-        };
-        let token = self.tokens[who.0][who.1].clone();
-        let asked = format!("{} {method} {path}", self.user(who));
-        let answer = alive.ask(method, &path, Some(&token), &body);
-        let message = matches!(deed, Deed::Say).then_some(who.0);
-        self.open.push((asked, answer, message));
-    }
-
-    /// The power levels as somebody sees them.
-    fn levels(&self, who: Who) -> Option<Value> {
-        let alive = self.nodes[who.0].alive()?;
-        let room = encode(self.room.as_str());
-        let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.power_levels/");
-        let token = &self.tokens[who.0][who.1];
-        let asked = alive.ask(Method::GET, &path, Some(token), &Value::Null);
-        let (status, body) = alive.run(async move { asked.await.expect("no panic") });
-        (status == 200).then_some(body)
-    }
-
-    /// Waits until nothing moves any more: no request, no thread.
+    /// Goes on until nothing moves any more: nothing is on its way, and every server waits for the clock or a user.
+    ///
+    /// What is handed over next is the seed's choice, as is how far a server comes with it before the next is.
     pub fn settle(&mut self) -> Result<(), Failure> {
-        let begun = Instant::now();
-        let mut last = None;
-        let mut seen = 0;
-        while seen < SEEN {
-            #[expect(clippy::disallowed_methods, reason = "threads tell nobody that they rest")]
-            thread::sleep(Duration::from_millis(1));
-            let (moving, sent) = self.net.traffic();
-            let rest: Option<Vec<u64>> = self
-                .nodes
-                .iter()
-                .filter_map(Node::alive)
-                .map(super::node::Alive::at_rest)
-                .collect();
-            let now = rest.filter(|_| moving == 0).map(|rest| (sent, rest));
-            seen = if now.is_some() && now == last { seen + 1 } else { 0 };
-            last = now;
-            if begun.elapsed() > REST {
-                return Err(format!("does not come to rest: {moving} requests are moving"));
+        let mut busy: BTreeSet<usize> = (0..self.nodes.len()).collect();
+        for _ in 0..MOST {
+            let moving = self.net.moving();
+            if moving == 0 || self.dice.random_bool(0.6) {
+                for node in std::mem::take(&mut busy) {
+                    self.nodes[node].go_on(u64::MAX);
+                }
+            } else if let Some(node) = busy.first() {
+                let steps = self.dice.random_range(1..200);
+                self.nodes[*node].go_on(steps);
+            }
+            let moving = self.net.moving();
+            if moving == 0 && busy.is_empty() {
+                return self.take_answers();
+            }
+            if moving > 0 {
+                let which = self.dice.random_range(0..moving);
+                self.hand_over(which, &mut busy)?;
             }
         }
-        self.take_answers()
+        Err("does not come to rest".to_owned())
+    }
+
+    /// Hands over something that is on its way.
+    fn hand_over(&mut self, which: usize, busy: &mut BTreeSet<usize>) -> Result<(), Failure> {
+        if let Some((from, to)) = self.net.asks(which)
+            && self.denies(&to, &from)
+        {
+            self.net.mark(which);
+        }
+        // It was denied when it asked, and still is.
+        if let Some((by, of)) = self.net.taken(which)
+            && self.denies(&by, &of)
+        {
+            return Err(format!("{by} has let in what {of} sent, which the room's ACL denies"));
+        }
+        let to = self.net.hand_over(which);
+        busy.extend(self.nodes.iter().position(|node| node.name == to));
+        Ok(())
+    }
+
+    /// Notes which servers see themselves outside of the room.
+    fn note_absences(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].alive().is_some()
+                && self.inside(node).is_none_or(|inside| !inside.contains(&node))
+            {
+                self.away.insert(node, self.steps);
+            }
+        }
     }
 
     /// Takes the answers that have come.
     fn take_answers(&mut self) -> Result<(), Failure> {
-        let (done, open) =
-            std::mem::take(&mut self.open).into_iter().partition(|(_, task, _)| task.is_finished());
+        self.note_absences();
+        let (done, open): (Vec<Asked>, Vec<Asked>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|asked| asked.answer.is_finished());
         self.open = open;
-        let done: Vec<(String, JoinHandle<Told>, Option<usize>)> = done;
-        for (asked, task, message) in done {
+        for Asked { what, answer, message } in done {
             // A server that was killed answers nothing.
-            let Some(Ok((status, body))) = futures::FutureExt::now_or_never(task) else { continue };
+            let Some(Ok((status, body))) = futures::FutureExt::now_or_never(answer) else {
+                continue;
+            };
             if status == 500 {
-                return Err(format!("{asked} was answered 500 {body}"));
+                return Err(format!("{what} was answered 500 {body}"));
             }
-            if let (200, Some(node)) = (status, message) {
+            if let (200, Some((by, mut to, step))) = (status, message) {
                 let event = text(&body, "event_id")?;
                 let event = event.as_str().try_into().map_err(|_| "an event id".to_owned())?;
-                self.acknowledged.push((node, event));
+                let now = self.inside(by).unwrap_or_default();
+                to.retain(|node| now.contains(node));
+                self.acknowledged.push(Said { by, event, to, step });
             }
         }
         Ok(())
@@ -263,10 +300,11 @@ impl World {
     }
 
     /// Takes all faults away, lets everybody hear of everything, and judges.
-    fn heal(mut self) -> Result<(), Failure> {
+    fn heal(mut self) -> Result<Vec<String>, Failure> {
         self.net.heal();
         for node in &mut self.nodes {
             node.start();
+            node.spare();
         }
         // Long enough for what is asked again late, and more often than any server is left alone.
         for _ in 0..4 {
@@ -288,11 +326,11 @@ impl World {
             self.rest()?;
             wrong = verdict::of(&mut self);
             if wrong.is_ok() {
-                return Ok(());
+                return Ok(self.net.log());
             }
             self.clock.advance(Duration::from_secs(100));
         }
-        wrong
+        wrong.map(|()| self.net.log())
     }
 
     fn rest(&mut self) -> Result<(), Failure> {
@@ -304,16 +342,4 @@ impl World {
 
 fn text(body: &Value, key: &str) -> Result<String, Failure> {
     body[key].as_str().map(str::to_owned).ok_or_else(|| format!("no {key} in {body}"))
-}
-
-/// A path's part.
-fn encode(part: &str) -> String {
-    part.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }
