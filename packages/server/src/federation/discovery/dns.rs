@@ -23,6 +23,12 @@ impl Dns {
         Self { resolver: resolver.ok() }
     }
 
+    /// Asks somebody else.
+    #[cfg(test)]
+    pub(in crate::federation) fn with(resolver: TokioResolver) -> Self {
+        Self { resolver: Some(resolver) }
+    }
+
     /// The addresses of a host; none, where there is no such host.
     pub(in crate::federation) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let Some(resolver) = &self.resolver else {

@@ -1,6 +1,8 @@
 //! The real way to other servers: discovery, TLS, HTTP.
 
 mod outside;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 
 use std::{
@@ -93,14 +95,24 @@ impl Network {
     /// # Errors
     /// When a file or an address in it can't be used.
     pub fn new(config: &Config, clock: Clock, random: Random) -> Result<Self, NetworkError> {
+        Self::by(config, clock, random, Dns::of_the_machine(), 0)
+    }
+
+    /// The same, by what looks names up. Well-known files are at port `https`, or at the usual one if that is 0.
+    fn by(
+        config: &Config,
+        clock: Clock,
+        random: Random,
+        dns: Dns,
+        https: u16,
+    ) -> Result<Self, NetworkError> {
         let federation = &config.federation;
         let insecure = config.testing.insecure_outgoing_tls;
         let mut tls = tls::config(federation.trusted_ca_file.as_deref(), insecure)?;
         // The Host header is ours to choose, which HTTP/2 would take from the URL.
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let allow_private = config.testing.allow_private_ip_destinations;
-        let dns = Dns::of_the_machine();
-        let client = outside::well_known_client(tls.clone(), dns.clone(), allow_private)
+        let client = outside::well_known_client(tls.clone(), dns.clone(), allow_private, https)
             .map_err(|error| NetworkError::Tls(error.to_string()))?;
         let outside = TheInternet { dns, well_known: WellKnown::new(client, clock) };
         Ok(Self {

@@ -41,6 +41,7 @@ pub(super) fn well_known_client(
     tls: rustls::ClientConfig,
     dns: Dns,
     allow_private: bool,
+    https: u16,
 ) -> reqwest::Result<Client> {
     let policy = Policy::custom(move |attempt| {
         if attempt.previous().len() > REDIRECTS {
@@ -51,7 +52,7 @@ pub(super) fn well_known_client(
         }
         attempt.follow()
     });
-    super::builder(tls).redirect(policy).dns_resolver(Guarded { dns, allow_private }).build()
+    super::builder(tls).redirect(policy).dns_resolver(Guarded { dns, allow_private, https }).build()
 }
 
 fn may_follow(url: &Url, allow_private: bool) -> bool {
@@ -69,15 +70,17 @@ fn may_follow(url: &Url, allow_private: bool) -> bool {
 struct Guarded {
     dns: Dns,
     allow_private: bool,
+    /// Where URLs lead that name no port; 0: where they usually do.
+    https: u16,
 }
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let Self { dns, allow_private } = self.clone();
+        let Self { dns, allow_private, https } = self.clone();
         Box::pin(async move {
             let found = dns.addresses(name.as_str()).await?;
             let allowed = found.into_iter().filter(move |ip| allow_private || is_public(*ip));
-            let addresses: Addrs = Box::new(allowed.map(|ip| SocketAddr::new(ip, 0)));
+            let addresses: Addrs = Box::new(allowed.map(move |ip| SocketAddr::new(ip, https)));
             Ok(addresses)
         })
     }
