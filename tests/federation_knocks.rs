@@ -6,12 +6,13 @@ use matryx_server::{
     clock::Clock,
     membership::out_of_band::{Heard, received, room_version},
 };
+use reqwest::Method;
 use ruma::{RoomId, RoomVersionId, UserId};
 use serde_json::{Value, json};
 
 use crate::support::{
     Abroad, Asked, Peer, SharedPair, Sync, TestServer, TestUser, Told, eventually, find, has,
-    runtime,
+    runtime, v3,
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -24,6 +25,25 @@ fn lets_knock(peer: &Peer, room: &Abroad, user: &TestUser) {
     peer.on(MAKE, move |_: &Asked| Told::ok(template.clone()));
     let state = json!({ "knock_room_state": [room.create, room.member, { "nonsense": 1 }] });
     peer.on(SEND, move |_: &Asked| Told::ok(state.clone()));
+}
+
+#[test]
+fn the_door_beside_the_other_verbs_takes_servers_too() {
+    PAIR.run(async |pair| {
+        for name in ["via", "server_name"] {
+            let (server, peer) = (&pair.a, Peer::start().await);
+            let bob = server.user("bob").await;
+            let room = Abroad::new(&peer, RoomVersionId::V12);
+            lets_knock(&peer, &room, &bob);
+            let url = bob.http.url(&v3(&["rooms", &room.id, "knock"]));
+            let query = [(name, "127.0.0.1:9"), (name, peer.name().as_str())];
+            let request = bob.http.request(Method::POST, url).query(&query);
+            let answer = bob.http.send(request.json(&json!({ "reason": "me" }))).await.ok();
+            assert_eq!(answer["room_id"], room.id);
+            assert_eq!(peer.hears(SEND).await.body["content"]["reason"], "me");
+            bob.sync(Sync::initial()).await.knocked(&room.id);
+        }
+    });
 }
 
 #[test]

@@ -139,15 +139,16 @@ pub(in crate::api::client) async fn knock_by_id(
     app: App,
     matrix: Matrix<KnockById>,
 ) -> Result<knock_room::v3::Response, ApiError> {
-    let KnockById { room, reason } = matrix.request;
+    let KnockById { room, via, reason } = matrix.request;
     let user = &matrix.identity.user_id;
-    membership::knock(&app, &room, Vec::new(), user, because(reason)).await?;
+    membership::knock(&app, &room, via, user, because(reason)).await?;
     Ok(knock_room::v3::Response::new(room))
 }
 
 /// The request for which ruma has no type.
 pub(in crate::api::client) struct KnockById {
     room: OwnedRoomId,
+    via: Vec<OwnedServerName>,
     reason: Option<String>,
 }
 
@@ -167,13 +168,11 @@ impl IncomingRequest for KnockById {
         request: http::Request<&[u8]>,
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
-        #[derive(Deserialize)]
-        struct Body {
-            reason: Option<String>,
-        }
         let room = OwnedRoomId::try_from(path.first().copied().unwrap_or_default())?;
-        let Body { reason } = serde_json::from_slice(request.body())?;
-        Ok(Self { room, reason })
+        // Everything else is as at the other door.
+        let knock_room::v3::Request { via, reason, .. } =
+            knock_room::v3::Request::try_from_http_request_inner(request, path)?;
+        Ok(Self { room, via, reason })
     }
 }
 
