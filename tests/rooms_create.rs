@@ -260,9 +260,35 @@ fn levels_can_be_overridden() {
             }))
             .await;
         let levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
-        assert_eq!(levels["users"][&bob.id], 60);
+        assert_eq!(levels["users"], json!({ &bob.id: 60 }));
         assert_eq!(levels["invite"], 42);
         assert_eq!(levels["events"]["m.room.tombstone"], 150, "the rest stays");
+        // What is named takes the place of the default, as other servers have it; but a creator stays one.
+        let room = alice
+            .new_room(json!({
+                "room_version": "11",
+                "power_level_content_override": {
+                    "users": { &bob.id: 60 }, "events": { "m.room.name": 0 },
+                },
+            }))
+            .await;
+        let levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
+        assert_eq!(levels["events"], json!({ "m.room.name": 0 }));
+        assert_eq!(levels["users"], json!({ &alice.id: 100, &bob.id: 60 }));
+        assert_eq!(levels["ban"], 50);
+    });
+}
+
+#[test]
+fn a_room_does_not_begin_by_shutting_out_its_own_server() {
+    SERVER.run(async |server| {
+        let alice = server.user("alice").await;
+        let with =
+            |acl| json!({ "initial_state": [{ "type": "m.room.server_acl", "content": acl }] });
+        let denied = with(json!({ "allow": ["*"], "deny": [server.name()] }));
+        alice.create_room(denied).await.refused(400, "M_INVALID_PARAM").says(server.name());
+        let open = with(json!({ "allow": ["*"], "deny": ["*.example"] }));
+        alice.new_room(open).await;
     });
 }
 

@@ -245,6 +245,32 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
+fn nobody_shuts_out_their_own_server() {
+    SERVER.run(async |server| {
+        let alice = server.user("alice").await;
+        let room = alice.private_room().await;
+        for acl in [
+            json!({}),
+            json!({ "allow": [] }),
+            json!({ "allow": ["*.example"] }),
+            json!({ "allow": ["*"], "deny": ["local*"] }),
+            json!({ "allow": "*" }),
+        ] {
+            let answer = alice.put_state(&room, "m.room.server_acl", "", acl).await;
+            answer.refused(400, "M_INVALID_PARAM").says(server.name()).says("allow");
+        }
+        alice.state_event(&room, "m.room.server_acl", "").await.refused(404, "M_NOT_FOUND");
+        let acl = json!({ "allow": ["*"], "deny": ["*.example"] });
+        let set = alice.put_state(&room, "m.room.server_acl", "", acl.clone()).await.event_id();
+        // What is left of one that is redacted lets nobody in.
+        alice.redact(&room, &set).await.forbidden().says("redacted");
+        assert_eq!(alice.state_event(&room, "m.room.server_acl", "").await.ok(), acl);
+        // Under another key it means nothing.
+        alice.put_state(&room, "m.room.server_acl", "other", json!({})).await.ok();
+    });
+}
+
+#[test]
 fn bad_input_is_told_apart() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;

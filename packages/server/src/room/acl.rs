@@ -5,7 +5,7 @@ use matryx_core::{
     event::Pdu,
     refusal::{Refusal, RefusalKind},
 };
-use ruma::ServerName;
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, ServerName};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -24,21 +24,26 @@ struct Lists {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Glob(Box<[u8]>);
 
+/// What the event says, whatever it is.
+#[derive(Default, Deserialize)]
+struct Content {
+    #[serde(default)]
+    allow_ip_literals: Value,
+    #[serde(default)]
+    allow: Value,
+    #[serde(default)]
+    deny: Value,
+}
+
 impl Acl {
     /// Reads the event. What in it has another type than it should counts as absent; and where nothing is allowed,
     /// nobody is, this server included.
     #[must_use]
     pub fn read(event: &Pdu) -> Self {
-        #[derive(Default, Deserialize)]
-        struct Content {
-            #[serde(default)]
-            allow_ip_literals: Value,
-            #[serde(default)]
-            allow: Value,
-            #[serde(default)]
-            deny: Value,
-        }
-        let content = event.content_as::<Content>().unwrap_or_default();
+        Self::new(&event.content_as().unwrap_or_default())
+    }
+
+    fn new(content: &Content) -> Self {
         let globs = |list: &Value| {
             let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
             texts.map(Glob::new).collect()
@@ -74,6 +79,20 @@ impl Acl {
             format!("The room's server ACL (m.room.server_acl) does not let {server} take part.");
         Err(Refusal::new(RefusalKind::Forbidden, sentence))
     }
+}
+
+/// Checks what one of our users is about to set: a room that shuts out this server has shut itself out of what its own
+/// users say, and nobody here could take that back.
+pub(super) fn check_own(content: &CanonicalJsonObject, server: &ServerName) -> Result<(), Refusal> {
+    let content = CanonicalJsonValue::Object(content.clone());
+    let content = serde_json::from_value(content.into()).unwrap_or_default();
+    if Acl::new(&content).allows(server) {
+        return Ok(());
+    }
+    let sentence = format!(
+        "This m.room.server_acl would shut out {server} itself, and its users could not take that back. `allow` must have a pattern that fits {server}, and `deny` none; `allow_ip_literals` must not be false where the name is an IP address."
+    );
+    Err(Refusal::new(RefusalKind::InvalidParam, sentence))
 }
 
 impl Glob {

@@ -137,6 +137,7 @@ impl Redaction {
         let redacts = match &self.target {
             Target::Held(event) => {
                 may_redact(&self.sender, &event.pdu, powers)?;
+                keeps_open(&event.pdu)?;
                 event.pdu.event_id().clone()
             }
             // Where nobody else is, nothing can come any more.
@@ -157,6 +158,15 @@ impl Redaction {
             redacts: Some(redacts),
         }))
     }
+}
+
+/// Without its content a server ACL would shut everybody out, this server too.
+fn keeps_open(target: &Pdu) -> Result<(), Refusal> {
+    if *target.kind() != TimelineEventType::RoomServerAcl || target.state_key().is_none() {
+        return Ok(());
+    }
+    let sentence = "An m.room.server_acl cannot be redacted: it would let no server take part any more. Set another one instead.";
+    Err(Refusal::forbidden(sentence))
 }
 
 impl Work {

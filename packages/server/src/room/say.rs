@@ -13,7 +13,7 @@ use ruma::{
     events::TimelineEventType as Kind,
 };
 
-use super::{Desk, Intent, Proposal, Rooms, SendError, canonical_alias, power_levels};
+use super::{Desk, Intent, Proposal, Rooms, SendError, acl, canonical_alias, power_levels};
 
 /// What somebody wants to say. Memberships and redactions have ways of their own.
 #[derive(Clone, Debug)]
@@ -40,6 +40,9 @@ impl Rooms {
         transaction: Option<TransactionKey>,
     ) -> Result<OwnedEventId, SendError> {
         saying.check(room)?;
+        if saying.kind == Kind::RoomServerAcl && saying.state_key.as_deref() == Some("") {
+            acl::check_own(&saying.content, self.server_name())?;
+        }
         let aliases = match saying.kind {
             Kind::RoomCanonicalAlias => {
                 canonical_alias::where_they_lead(self.database(), &saying.content).await?

@@ -12,7 +12,7 @@ use ruma::{
 use super::{NewRoom, Preset, Profiles, creation, levels};
 use crate::{
     membership::{invitation, joined},
-    room::{canonical_alias, power_levels},
+    room::{acl, canonical_alias, power_levels},
 };
 
 /// The events.
@@ -51,6 +51,9 @@ pub(super) fn events(
         check_initial(&initial.kind)?;
         if initial.kind == Kind::RoomCanonicalAlias {
             canonical_alias::check_new(&initial.content, wanted.alias.as_deref())?;
+        }
+        if initial.kind == Kind::RoomServerAcl && initial.state_key.is_empty() {
+            acl::check_own(&initial.content, creator.server_name())?;
         }
         // Said already: everything else depends on the levels.
         if initial.kind != Kind::RoomPowerLevels || !initial.state_key.is_empty() {

@@ -16,23 +16,20 @@ const TOMBSTONE: u8 = 150;
 
 /// The content of the power levels: the defaults, with what the creator wants otherwise on top.
 ///
-/// The lists of users and of events are laid over one another entry by entry, so that who gives one user a level does
-/// not take away their own.
+/// What they name takes the place of the default, lists included: who sends `events` says which types ask for a level of
+/// their own, and can take away those that ask for one by default. Other servers read it like this, and clients count on it.
+/// Only the creators keep the level without which there would be no room, where they forget to name themselves.
 pub(super) fn content(
     creator: &UserId,
     wanted: &NewRoom,
     rules: &RoomVersionRules,
 ) -> CanonicalJsonObject {
     let mut content = defaults(creator, wanted, rules);
-    for (key, value) in &wanted.levels {
-        match (content.get_mut(key), value) {
-            (Some(Value::Object(entries)), Value::Object(changed)) => {
-                entries.extend(changed.clone());
-            }
-            _ => {
-                content.insert(key.clone(), value.clone());
-            }
-        }
+    content.extend(wanted.levels.clone());
+    if !rules.authorization.explicitly_privilege_room_creators
+        && let Some(Value::Object(users)) = content.get_mut("users")
+    {
+        users.entry(creator.to_string()).or_insert_with(|| level(ALL));
     }
     content
 }

@@ -120,17 +120,21 @@ fn the_trusted_are_creators_or_have_the_creators_level() {
 }
 
 #[test]
-fn levels_are_laid_over_the_defaults_entry_by_entry() {
+fn levels_take_the_place_of_the_defaults() {
     let mut wanted = plain(RoomVersionId::V11, Preset::Public);
     wanted.levels =
         object(json!({"users": {"@bob:x": 50}, "events": {"m.room.name": 0}, "ban": 60}));
     let rules = wanted.version.rules().unwrap();
     let content = levels::content(user_id!("@alice:x"), &wanted, &rules);
     let content = serde_json::to_value(content).unwrap();
-    assert_eq!(content["users"], json!({"@alice:x": 100, "@bob:x": 50}));
-    assert_eq!(content["events"]["m.room.name"], 0);
-    assert_eq!(content["events"]["m.room.power_levels"], 100);
+    assert_eq!(content["users"], json!({"@alice:x": 100, "@bob:x": 50}), "the creator stays");
+    assert_eq!(content["events"], json!({"m.room.name": 0}));
     assert_eq!((&content["ban"], &content["kick"]), (&json!(60), &json!(50)));
+    wanted.levels = object(json!({"users": {"@alice:x": 60}, "notifications": {}}));
+    let content = levels::content(user_id!("@alice:x"), &wanted, &rules);
+    let content = serde_json::to_value(content).unwrap();
+    assert_eq!(content["users"], json!({"@alice:x": 60}), "as they say");
+    assert_eq!(content["notifications"], json!({}));
 }
 
 #[test]
