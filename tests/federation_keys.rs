@@ -404,6 +404,35 @@ fn we_are_a_notary_ourselves() {
 }
 
 #[test]
+fn nobody_makes_us_ask_the_whole_world() {
+    runtime().block_on(async {
+        let peer = Peer::start().await;
+        let address = peer.name().to_string();
+        let names: Vec<String> = (0..150).map(|number| format!("s{number}.test")).collect();
+        let server = TestServer::start_with(Clock::machine(), |config| {
+            Peer::befriend(config);
+            config.testing.insecure_outgoing_tls = true;
+            config.federation.resolve =
+                names.iter().map(|name| (name.clone(), address.clone())).collect();
+        })
+        .await;
+        let [known, many @ ..] = &names[..] else { panic!("no names") };
+        let keys: serde_json::Map<String, Value> =
+            many.iter().map(|name| (name.clone(), json!({}))).collect();
+        // Requests that come together share what they ask, and each is bounded.
+        let path = ["_matrix", "key", "v2", "query"];
+        let query = json!({ "server_keys": keys });
+        let (one, two) = (server.http().post(&path, &query), server.http().post(&path, &query));
+        let (one, two) = futures::future::join(one, two).await;
+        assert_eq!(one.ok(), json!({ "server_keys": [] }));
+        two.ok();
+        // A pause after which somebody is asked again is short in tests.
+        assert!((100..=200).contains(&peer.count(OWN)), "{}", peer.count(OWN));
+        server.http().get(&[&path[..], &[known]].concat()).await.ok();
+    });
+}
+
+#[test]
 fn keys_are_remembered_over_restarts() {
     runtime().block_on(async {
         let peer = Peer::start().await;

@@ -2,9 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#retrieving-server-keys>
 
-use futures::{StreamExt, stream};
+use std::collections::BTreeMap;
+
 use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch,
+    CanonicalJsonObject,
     api::federation::discovery::{
         ServerSigningKeys, get_remote_server_keys as one, get_remote_server_keys_batch as batch,
         get_server_keys as ours,
@@ -16,9 +17,6 @@ use crate::{
     app::App,
     http::{ApiError, Matrix},
 };
-
-/// How many servers are asked at the same time for one request.
-const AT_ONCE: usize = 16;
 
 /// `GET /_matrix/key/v2/server`
 /// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixkeyv2server>
@@ -37,7 +35,8 @@ pub(super) async fn of_another(
     matrix: Matrix<one::v2::Request>,
 ) -> Result<one::v2::Response, ApiError> {
     let one::v2::Request { server_name, minimum_valid_until_ts: at, .. } = matrix.request;
-    let documents = app.federation.keys().documents(&server_name, at).await;
+    let wanted = BTreeMap::from([(server_name, at)]);
+    let documents = app.federation.keys().documents(wanted).await;
     Ok(one::v2::Response::new(documents.iter().map(raw).collect::<Result<_, _>>()?))
 }
 
@@ -48,17 +47,12 @@ pub(super) async fn of_others(
     matrix: Matrix<batch::v2::Request>,
 ) -> Result<batch::v2::Response, ApiError> {
     let now = app.clock.now();
-    let documents = stream::iter(matrix.request.server_keys)
-        .map(|(server, wanted)| {
-            let wanted = wanted.values().filter_map(|wanted| wanted.minimum_valid_until_ts);
-            let at: MilliSecondsSinceUnixEpoch = wanted.max().unwrap_or(now);
-            let keys = app.federation.keys().clone();
-            async move { keys.documents(&server, at).await }
-        })
-        .buffered(AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
-    let documents = documents.iter().flatten().map(raw).collect::<Result<_, _>>()?;
+    let wanted = matrix.request.server_keys.into_iter().map(|(server, keys)| {
+        let times = keys.values().filter_map(|wanted| wanted.minimum_valid_until_ts);
+        (server, times.max().unwrap_or(now))
+    });
+    let documents = app.federation.keys().documents(wanted.collect()).await;
+    let documents = documents.iter().map(raw).collect::<Result<_, _>>()?;
     Ok(batch::v2::Response::new(documents))
 }
 

@@ -3,6 +3,7 @@
 mod canonical;
 mod fetch;
 mod known;
+mod notary;
 mod own;
 mod request;
 
@@ -73,6 +74,8 @@ struct Parts {
     running: Mutex<HashMap<OwnedServerName, fetch::Fetch>>,
     /// For who reads the large body of a request.
     large: Semaphore,
+    /// Places for those who ask for the sake of others.
+    for_others: Semaphore,
 }
 
 /// Which keys are needed, and at which times they must be valid.
@@ -175,6 +178,7 @@ impl Keys {
             attempts,
             running,
             large: Semaphore::new(request::LARGE_AT_ONCE),
+            for_others: Semaphore::new(notary::AT_ONCE),
         }))
     }
 
@@ -261,28 +265,6 @@ impl Keys {
     /// Never, with keys that could be read.
     pub fn own_document(&self) -> Result<CanonicalJsonObject, JsonError> {
         self.0.own.document(&self.0.us, self.now())
-    }
-
-    /// The documents that publish a server's keys, signed by us as well: what a notary answers. If nothing that is known
-    /// is valid at `at`, the server is asked; what it has published before is answered where it does not answer.
-    pub async fn documents(
-        &self,
-        server: &ServerName,
-        at: MilliSecondsSinceUnixEpoch,
-    ) -> Vec<CanonicalJsonObject> {
-        if server == self.0.us {
-            return self.own_document().into_iter().collect();
-        }
-        let mut known = self.known(server).await;
-        if !known.is_valid_at(at) && self.may_ask(server).is_ok() {
-            known = self.fetch(server, &Wanted::new(), true).await.unwrap_or(known);
-        }
-        let read = |json: &str| {
-            let mut document: CanonicalJsonObject = serde_json::from_str(json).ok()?;
-            self.0.own.countersign(&self.0.us, &mut document).ok()?;
-            Some(document)
-        };
-        known.documents().into_iter().filter_map(read).collect()
     }
 
     /// What is known of a server's keys, after asking for what is wanted and not there; also why that failed.
