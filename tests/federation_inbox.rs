@@ -11,7 +11,9 @@ use ruma::{OwnedEventId, OwnedUserId, RoomId, RoomVersionId, events::StateEventT
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::support::{Answer, Peer, SharedPair, Sync, TestServer, TestUser, Told};
+use super::support::{
+    self, Answer, Asked, Peer, SharedPair, Sync, TestServer, TestUser, Told, find,
+};
 
 static PAIR: SharedPair = SharedPair::new();
 
@@ -280,9 +282,33 @@ fn what_rests_on_something_rejected_is_rejected() {
 
 /// The peer's words from `0` on, each following the one before, and what the peer answers to those who ask for them.
 async fn long_absence(guest: &Guest<'_>, count: usize) -> (Vec<OwnedEventId>, Vec<Value>) {
+    absence(guest, (0..count).map(|number| said(&number.to_string()))).await
+}
+
+/// Something that the peer's user says: type, state key and content.
+type Said = (&'static str, Option<&'static str>, Value);
+
+fn said(text: &str) -> Said {
+    ("m.room.message", None, json!({ "msgtype": "m.text", "body": text }))
+}
+
+/// The same with anything that the peer's user may say.
+async fn absence(
+    guest: &Guest<'_>,
+    all: impl Iterator<Item = Said>,
+) -> (Vec<OwnedEventId>, Vec<Value>) {
     let (mut ids, mut events) = (vec![guest.join.clone()], Vec::new());
-    for number in 0..count {
-        let (id, event) = guest.words(&number.to_string(), &[&ids[number]]);
+    let mut state: BTreeMap<(String, String), OwnedEventId> = BTreeMap::new();
+    for (key, entry) in &guest.look().await.state {
+        state.insert((key.kind.to_string(), key.key.to_string()), entry.event_id.clone());
+    }
+    let mut before = Vec::new();
+    for (kind, key, content) in all {
+        let (id, event) = guest.event(kind, key, content, &ids[ids.len() - 1..]);
+        before.push(state.values().cloned().collect::<Vec<_>>());
+        if let Some(key) = key {
+            state.insert((kind.to_owned(), key.to_owned()), id.clone());
+        }
         ids.push(id);
         events.push(event);
     }
@@ -298,32 +324,129 @@ async fn long_absence(guest: &Guest<'_>, count: usize) -> (Vec<OwnedEventId>, Ve
             Told::ok(json!({ "events": [events[number - 1]] }))
         }
     });
-    let look = guest.look().await;
-    let state: Vec<_> = look.state.values().map(|entry| entry.event_id.clone()).collect();
+    let which = {
+        let ids = ids.clone();
+        move |asked: &Asked| ids.iter().position(|id| asked.path.contains(&id.as_str()[1..]))
+    };
     guest.peer.on(&path("state_ids"), {
-        move |_| Told::ok(json!({ "pdu_ids": state, "auth_chain_ids": [] }))
+        let which = which.clone();
+        move |asked| match which(asked) {
+            Some(number) => Told::ok(json!({ "pdu_ids": before[number], "auth_chain_ids": [] })),
+            None => Told::error(404, "M_NOT_FOUND"),
+        }
     });
     let origin = guest.peer.name().to_string();
     guest.peer.on(&path("event"), {
-        let (ids, events, origin) = (ids.clone(), events.clone(), origin.clone());
+        let (which, events, origin) = (which.clone(), events.clone(), origin.clone());
         move |asked| {
-            let number = ids.iter().position(|id| asked.path.contains(&id.as_str()[1..]));
-            number.map_or(Told::error(404, "M_NOT_FOUND"), |number| {
+            which(asked).map_or(Told::error(404, "M_NOT_FOUND"), |number| {
                 let pdus = [&events[number]];
                 Told::ok(json!({ "origin": origin, "origin_server_ts": 1, "pdus": pdus }))
             })
         }
     });
     guest.peer.on(&path("backfill"), {
-        let (ids, events) = (ids.clone(), events.clone());
+        let events = events.clone();
         move |asked| {
-            let number = ids.iter().position(|id| asked.path.contains(&id.as_str()[1..])).unwrap();
+            let number = which(asked).unwrap();
             let pdus: Vec<&Value> =
                 events[number.saturating_sub(3)..=number].iter().rev().collect();
             Told::ok(json!({ "origin": origin, "origin_server_ts": 1, "pdus": pdus }))
         }
     });
     (ids, events)
+}
+
+#[test]
+fn a_membership_that_a_fork_changes_is_told_and_counted() {
+    PAIR.run(async |pair| {
+        let guest = Guest::new(&pair.a).await;
+        let [mod_, dave] = pair.a.users(["mod", "dave"]).await;
+        for user in [&mod_, &dave] {
+            user.join(&guest.room).await.ok();
+        }
+        let (alice, room) = (&guest.alice, &guest.room);
+        let levels = |level: u8| {
+            json!({ "users": { &alice.id: 100, guest.user.as_str(): 100, &mod_.id: level } })
+        };
+        alice.put_state(room, "m.room.power_levels", "", levels(50)).await.ok();
+        // While the servers do not hear of one another, the moderator bans Dave here, and is none any more there.
+        let (_, demoted) =
+            guest.event("m.room.power_levels", Some(""), levels(0), &guest.tips().await);
+        mod_.ban(room, &dave).await.ok();
+        let banned = dave.sync(Sync::initial()).await;
+        banned.silent(room);
+        let alices = alice.sync(Sync::initial()).await;
+        let resolved = pair.a.app().rooms.tally().read().resolved;
+        guest.send(&[&demoted]).await.ok();
+
+        assert_eq!(alice.membership(room, &dave).await, "join");
+        let news = dave.sync(Sync::since(&banned.next_batch)).await;
+        let back = news.joined(room);
+        let own = [back.state(), back.timeline()].concat();
+        let own = own.iter().rfind(|event| {
+            event["type"] == "m.room.member" && event["state_key"] == dave.id.as_str()
+        });
+        assert_eq!(own.unwrap()["content"]["membership"], "join");
+        // The others are told by the state: no event of the timeline says it.
+        let news = alice.sync(Sync::since(&alices.next_batch)).await;
+        let state = news.joined(room).state();
+        assert_eq!(find(state, "m.room.member", &dave.id)["content"]["membership"], "join");
+        assert!(news.joined(room).membership(&dave).is_none());
+        assert_eq!(pair.a.app().rooms.tally().read().resolved, resolved + 1);
+        assert_eq!(alice.members(room, &[("membership", "join")]).await.ok()["chunk"].as_array().unwrap().len(), 4);
+        let whole = alice.sync(Sync::initial()).await;
+        let summary = &whole.body["rooms"]["join"][room]["summary"];
+        assert_eq!(summary["m.joined_member_count"], 4);
+        dave.say(room, "back").await;
+    });
+}
+
+#[test]
+fn what_fills_a_gap_is_given_on_as_it_was_visible_there() {
+    PAIR.run(async |pair| {
+        let wish = json!({ "power_level_content_override": { "users_default": 100 } });
+        let guest = Guest::in_room_with(&pair.a, wish).await;
+        let visible =
+            |to: &str| ("m.room.history_visibility", Some(""), json!({ "history_visibility": to }));
+        let all = [
+            said("open"),
+            visible("joined"),
+            said("for members"),
+            visible("shared"),
+            said("open again"),
+            said("later"),
+            said("last"),
+        ];
+        let (ids, events) = absence(&guest, all.into_iter()).await;
+        guest.send(&[&events[6]]).await.ok();
+        while guest.alice.event(&guest.room, ids[0].as_str()).await.status == 404 {
+            guest.page("b").await;
+        }
+        // Another server comes into the room, asks what was said, and is shown what everybody may read now.
+        let newcomer = Peer::start().await;
+        let carol = support::Guest { peer: &newcomer, server: &pair.a, id: newcomer.user("carol") };
+        carol.join(&guest.room).await;
+        let given = async |peer: &Peer| {
+            let path = format!("{FEDERATION}/backfill/{}?v={}&limit=7", guest.room, ids[6]);
+            let answer = peer.get(&pair.a, &path).await.ok();
+            let pdus = answer["pdus"].as_array().unwrap();
+            let body = |pdu: &Value| Some(pdu["content"]["body"].as_str()?.to_owned());
+            pdus.iter().rev().filter_map(body).collect::<Vec<_>>()
+        };
+        assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
+        let path = format!("{FEDERATION}/event/{}", ids[2]);
+        let hidden = newcomer.get(&pair.a, &path).await.ok();
+        assert_eq!(hidden["pdus"][0]["content"], json!({}));
+        // Whoever was there reads all of it, also when the room has become less open since.
+        let (kind, key, content) = visible("joined");
+        guest.alice.put_state(&guest.room, kind, key.unwrap(), content).await.ok();
+        let all = ["open", "for members", "open again", "later", "last"];
+        assert_eq!(given(&guest.peer).await, all);
+        assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
+        carol.leave(&guest.room).await;
+        assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
+    });
 }
 
 #[test]

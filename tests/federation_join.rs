@@ -483,3 +483,44 @@ fn a_room_that_was_left_is_joined_again_as_it_has_become() {
         assert_eq!(whole.joined(&room.id).membership(&user), Some("join"));
     });
 }
+
+#[test]
+fn the_past_before_a_gap_keeps_its_visibility() {
+    PAIR.run(async |pair| {
+        let alice = pair.a.user("alice").await;
+        let [bob, carol] = pair.b.users(["bob", "carol"]).await;
+        let room = alice.public_room().await;
+        let via = [pair.a.name()];
+        let mut bobs = bob.listens().await;
+        bob.join_via(&room, &via).await.ok();
+        alice.say(&room, "one").await;
+        bobs.until("the first word", |answer| answer.room(&room).said().contains(&"one")).await;
+        bob.leave(&room).await.ok();
+        let joined = json!({ "history_visibility": "joined" });
+        alice.put_state(&room, "m.room.history_visibility", "", joined).await.ok();
+        alice.say(&room, "two").await;
+        bob.join_via(&room, &via).await.ok();
+        alice.say(&room, "three").await;
+        bobs.until("the last word", |answer| answer.room(&room).said().contains(&"three")).await;
+        // Behind the gap Bob was in the room; in it he was not, and members alone read that.
+        let read = async |user: &TestUser| {
+            let (mut from, mut said) = (String::new(), Vec::new());
+            loop {
+                let mut query = vec![("dir", "b"), ("limit", "100")];
+                query.extend((!from.is_empty()).then_some(("from", from.as_str())));
+                let page = user.query(&["rooms", &room, "messages"], &query).await.ok();
+                let chunk = page["chunk"].as_array().unwrap();
+                let words = chunk.iter().filter_map(|event| event["content"]["body"].as_str());
+                said.extend(words.map(str::to_owned));
+                match page["end"].as_str() {
+                    Some(end) => end.clone_into(&mut from),
+                    None => return said,
+                }
+            }
+        };
+        assert_eq!(read(&bob).await, ["three", "one"]);
+        // Who comes now reads what was open to all when it was said.
+        carol.join(&room).await.ok();
+        assert_eq!(read(&carol).await, ["one"]);
+    });
+}

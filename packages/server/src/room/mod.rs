@@ -27,6 +27,7 @@ mod outliers;
 mod peer_reading;
 mod power_levels;
 mod prepare;
+mod presence;
 mod reading;
 mod receive;
 mod redact;

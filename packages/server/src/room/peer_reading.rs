@@ -9,7 +9,7 @@ use matryx_core::{
     refusal::Refusal,
     room::Judgement,
 };
-use matryx_repository::{Before, StoredEvent};
+use matryx_repository::{Before, Gap, StoreError, StoredEvent};
 use ruma::{RoomId, ServerName};
 
 use super::{Look, Room, Rooms, SendError, Sight};
@@ -51,12 +51,28 @@ impl Rooms {
 }
 
 impl PeerReading {
+    /// Makes the reading ready for these events: of what fills a gap, what held there has to be read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reach_back(
+        &mut self,
+        rooms: &Rooms,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<(), StoreError> {
+        rooms.reach_back(&self.room, &mut self.sight, events).await
+    }
+
     /// Whether an event is of this room, part of it, and not of later than they left.
     #[must_use]
     pub fn reaches(&self, event: &StoredEvent) -> bool {
         event.pdu.room_id() == self.room.id
             && !matches!(event.fate, Judgement::Rejected(_))
-            && self.until.is_none_or(|until| self.place(event) <= until)
+            && self.until.is_none_or(|until| match self.place(event) {
+                // They may have left in the gap that it fills.
+                n @ ..=0 => Gap::place(n).0 <= until || self.sight.was_there(n),
+                n => n <= until,
+            })
     }
 
     /// An event as they may see it: whole, or where the history is not visible to them redacted, so that what follows it

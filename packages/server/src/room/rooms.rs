@@ -22,6 +22,7 @@ use super::{
     import::Ready,
     lane::{Ask, Job, Outcome},
     memory::Memory,
+    presence::Presence,
 };
 use crate::clock::Clock;
 
@@ -43,6 +44,7 @@ struct Inner {
     tally: Arc<Tally>,
     memory: Memory,
     answers: Cache<TransactionKey, OwnedEventId>,
+    presence: Presence,
 }
 
 impl Rooms {
@@ -76,6 +78,7 @@ impl Rooms {
             tally,
             memory: Memory::new(),
             answers: Cache::new(ANSWERS),
+            presence: Presence::new(),
         })))
     }
 
@@ -265,6 +268,11 @@ impl Rooms {
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.0.key
+    }
+
+    /// Who of which server was what, in the rooms that other servers ask about.
+    pub(super) fn presence(&self) -> &Presence {
+        &self.0.presence
     }
 
     pub(super) fn clock(&self) -> &Clock {

@@ -3,15 +3,23 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use matryx_core::{membership::Membership, room::StateKey};
+use matryx_core::{
+    event::Pdu,
+    membership::Membership,
+    room::{StateEntry, StateKey},
+};
 use matryx_repository::{Before, Fork, Gap, StoreError, StoredEvent};
 use ruma::{
-    EventId, OwnedServerName, OwnedUserId, ServerName, UserId,
+    EventId, OwnedServerName, OwnedUserId, UserId,
     events::{StateEventType, TimelineEventType, room::history_visibility::HistoryVisibility},
 };
 use serde::Deserialize;
 
-use super::{Room, Rooms, tips};
+use super::{
+    Room, Rooms,
+    presence::{Present, Step},
+    tips,
+};
 
 /// A user's view of a room's timeline: what the room showed to whom, and what the user was, from line to line. Or a server's,
 /// which was at any line the best that one of its users was.
@@ -33,6 +41,15 @@ enum Whose {
 }
 
 impl Sight {
+    /// A server's sight.
+    pub(super) fn of_server(
+        server: OwnedServerName,
+        visibility: Vec<(i64, HistoryVisibility)>,
+        membership: Vec<(i64, Membership)>,
+    ) -> Self {
+        Self { whose: Whose::Server(server), visibility, membership, past: HashMap::new() }
+    }
+
     /// The sight of someone who has been joined since line `since`, for lines from there on: they see everything.
     #[must_use]
     pub fn joined_since(user: OwnedUserId, since: i64) -> Self {
@@ -134,9 +151,55 @@ impl Sight {
 
     /// Whether the user was joined at any time from line `n` on.
     fn joins_after(&self, n: i64) -> bool {
-        self.membership
-            .iter()
-            .any(|(from, membership)| *from >= n && *membership == Membership::Joined)
+        let later = |(from, is): &(i64, Membership)| *from >= n && *is == Membership::Joined;
+        self.membership_from(n) == Membership::Joined || self.membership.iter().any(later)
+    }
+
+    /// Whether they were joined before or after what fills a gap under this number, as far as [`Rooms::reach_back`] was asked.
+    pub(super) fn was_there(&self, n: i64) -> bool {
+        let sides = self.past.get(&n).into_iter().flatten();
+        sides.into_iter().any(|(_, membership)| *membership == Membership::Joined)
+    }
+
+    /// What they were before and after an event, given the state before it as a difference to a line.
+    fn around(
+        &self,
+        pdu: &Pdu,
+        base: i64,
+        delta: &[(StateKey, Option<StateEntry>)],
+        steps: &[Step],
+    ) -> [Membership; 2] {
+        let key = pdu.key();
+        let said = pdu.membership().unwrap_or(Membership::Left);
+        let is = |entry: &Option<StateEntry>| {
+            entry.as_ref().and_then(|entry| entry.membership).unwrap_or(Membership::Left)
+        };
+        match &self.whose {
+            Whose::User(user) => {
+                let own = StateKey::member(user);
+                let there = delta.iter().find(|(key, _)| *key == own);
+                let was = there.map_or_else(|| self.membership_from(base), |(_, entry)| is(entry));
+                [was, if key == Some(own) { said } else { was }]
+            }
+            Whose::Server(_) => {
+                let mut present = Present::at(steps, base);
+                let theirs = |key: &'_ StateKey| {
+                    key.kind == StateEventType::RoomMember && self.whose.is(&key.key)
+                };
+                for (key, entry) in delta.iter().filter(|(key, _)| theirs(key)) {
+                    if let Ok(user) = <&UserId>::try_from(&*key.key) {
+                        present.set(user, is(entry));
+                    }
+                }
+                let was = present.best();
+                if let Some(key) = key.as_ref().filter(|key| theirs(key))
+                    && let Ok(user) = <&UserId>::try_from(&*key.key)
+                {
+                    present.set(user, said);
+                }
+                [was, present.best()]
+            }
+        }
     }
 }
 
@@ -146,22 +209,29 @@ fn at<T>(versions: &[(i64, T)], n: i64) -> Option<&T> {
 }
 
 impl Rooms {
-    /// Makes a user's view reach these events, as far as they fill gaps: reads what held before each.
+    /// Makes a view of a room reach these events, as far as they fill gaps: reads what held before each.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn reach_back(
         &self,
+        room: &Room,
         sight: &mut Sight,
         events: &[Arc<StoredEvent>],
     ) -> Result<(), StoreError> {
         let filling = || events.iter().filter(|event| event.n.is_some_and(|n| n <= 0));
+        if filling().next().is_none() {
+            return Ok(());
+        }
         let forked = filling().filter(|event| event.before == Before::Fork);
         let forks = self.database().forks(forked.map(|event| &**event.pdu.event_id())).await?;
         let forks: HashMap<&EventId, &Fork> =
             forks.iter().map(|fork| (&*fork.event_id, fork)).collect();
-        let Whose::User(user) = &sight.whose else { return Ok(()) };
-        let (member, history) = (StateKey::member(user), StateKey::history_visibility());
+        let steps = match &sight.whose {
+            Whose::User(_) => Vec::new(),
+            Whose::Server(server) => self.steps_of(room, server).await?,
+        };
+        let history = StateKey::history_visibility();
         let mut past = HashMap::new();
         for event in filling() {
             let (base, delta) = match (event.before, forks.get(&**event.pdu.event_id())) {
@@ -169,28 +239,20 @@ impl Rooms {
                 (_, Some(fork)) => (fork.base, &fork.delta[..]),
                 _ => continue,
             };
-            let there = |wanted: &StateKey| {
-                delta.iter().find(|(key, _)| key == wanted).map(|(_, entry)| entry.as_ref())
-            };
-            let membership = match there(&member) {
-                Some(entry) => entry.and_then(|entry| entry.membership).unwrap_or(Membership::Left),
-                None => sight.membership_from(base),
-            };
-            let visibility = match there(&history) {
-                Some(Some(entry)) => self.events().get(&entry.event_id).await?.map(|e| read(&e)),
-                Some(None) => None,
+            let visibility = match delta.iter().find(|(key, _)| *key == history) {
+                Some((_, Some(entry))) => {
+                    self.events().get(&entry.event_id).await?.map(|event| read(&event))
+                }
+                Some((_, None)) => None,
                 None => at(&sight.visibility, base).cloned(),
             };
-            let before = (visibility.unwrap_or(HistoryVisibility::Shared), membership);
-            let mut after = before.clone();
-            match event.pdu.key() {
-                Some(key) if key == member => {
-                    after.1 = event.pdu.membership().unwrap_or(Membership::Left);
-                }
-                Some(key) if key == history => after.0 = read(event),
-                _ => {}
-            }
-            past.extend(event.n.map(|n| (n, [before, after])));
+            let visibility = visibility.unwrap_or(HistoryVisibility::Shared);
+            let after = match event.pdu.key() {
+                Some(key) if key == history => read(event),
+                _ => visibility.clone(),
+            };
+            let [was, is] = sight.around(&event.pdu, base, delta, &steps);
+            past.extend(event.n.map(|n| (n, [(visibility, was), (after, is)])));
         }
         sight.past.extend(past);
         Ok(())
@@ -220,65 +282,11 @@ impl Rooms {
         })
     }
 
-    /// Another server's view of a room's whole timeline. `inside` says whether it is in the room now: then only rooms that
-    /// have ever been less open than `shared` are asked who of its users was what.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn server_sight(
-        &self,
-        room: &Room,
-        server: &ServerName,
-        inside: bool,
-    ) -> Result<Sight, StoreError> {
-        let visibility = self.visibility(room).await?;
-        let open = visibility.iter().all(|(_, visibility)| {
-            matches!(visibility, HistoryVisibility::Shared | HistoryVisibility::WorldReadable)
-        });
-        let membership = if inside && open {
-            vec![(i64::MIN, Membership::Joined)]
-        } else {
-            self.server_membership(room, server).await?
-        };
-        Ok(Sight {
-            whose: Whose::Server(server.to_owned()),
-            visibility,
-            membership,
-            past: HashMap::new(),
-        })
-    }
-
-    /// What a server was in a room from line to line: in it as long as one of its users was, else invited as long as one of
-    /// them was.
-    async fn server_membership(
-        &self,
-        room: &Room,
-        server: &ServerName,
-    ) -> Result<Vec<(i64, Membership)>, StoreError> {
-        let versions =
-            self.database().versions_of_kind(&room.id, &StateEventType::RoomMember).await?;
-        let of_server = |key: &StateKey| {
-            <&UserId>::try_from(&*key.key).is_ok_and(|user| user.server_name() == server)
-        };
-        let mut steps: Vec<_> = versions.into_iter().filter(|(key, _)| of_server(key)).collect();
-        steps.sort_by_key(|(_, version)| version.n);
-        let mut users = HashMap::new();
-        let mut path: Vec<(i64, Membership)> = Vec::new();
-        for (key, version) in steps {
-            let is = version.entry.and_then(|entry| entry.membership);
-            users.insert(key, is.unwrap_or(Membership::Left));
-            let has = |wanted| users.values().any(|is| *is == wanted);
-            let best = [Membership::Joined, Membership::Invited].into_iter().find(|m| has(*m));
-            let best = best.unwrap_or(Membership::Left);
-            if path.last().is_none_or(|(_, last)| *last != best) {
-                path.push((version.n, best));
-            }
-        }
-        Ok(path)
-    }
-
     /// From which line on which visibility held, oldest first.
-    async fn visibility(&self, room: &Room) -> Result<Vec<(i64, HistoryVisibility)>, StoreError> {
+    pub(super) async fn visibility(
+        &self,
+        room: &Room,
+    ) -> Result<Vec<(i64, HistoryVisibility)>, StoreError> {
         let versions = self.database().versions(&room.id, &StateKey::history_visibility()).await?;
         let mut visibility = Vec::with_capacity(versions.len());
         for version in versions {
@@ -323,7 +331,7 @@ fn read(event: &StoredEvent) -> HistoryVisibility {
 
 #[cfg(test)]
 mod tests {
-    use matryx_core::{event::Pdu, room::Judgement};
+    use matryx_core::room::Judgement;
     use matryx_repository::Before;
     use ruma::user_id;
     use serde_json::json;

@@ -33,11 +33,12 @@ pub(super) async fn one(app: App, matrix: Matrix<one::Request>) -> Result<one::R
     let Matrix { request, identity: origin, .. } = matrix;
     let hidden = || ApiError::not_found("There is no such event, or your server may not see it.");
     let event = app.rooms.events().get(&request.event_id).await?.ok_or_else(hidden)?;
-    let reading = match app.rooms.peer_reading(event.pdu.room_id(), &origin).await {
+    let mut reading = match app.rooms.peer_reading(event.pdu.room_id(), &origin).await {
         Ok(reading) => reading,
         Err(SendError::Refused(_) | SendError::UnknownRoom) => return Err(hidden()),
         Err(error) => return Err(error.into()),
     };
+    reading.reach_back(&app.rooms, std::slice::from_ref(&event)).await?;
     let pdu = reading.shown(&event).map_err(ApiError::internal)?.ok_or_else(hidden)?;
     Ok(one::Response::new(app.server_name.clone(), app.clock.now(), raw(&pdu)?))
 }
@@ -50,10 +51,10 @@ pub(super) async fn backfill(
     matrix: Matrix<backfill::Request>,
 ) -> Result<backfill::Response, ApiError> {
     let Matrix { request, identity: origin, .. } = matrix;
-    let reading = reading(&app, &request.room_id, &origin).await?;
+    let mut reading = reading(&app, &request.room_id, &origin).await?;
     let from = request.v;
     let walk = Walk { from, limit: page(request.limit), ..Walk::default() };
-    let pdus = walked(&app, &reading, &walk).await?;
+    let pdus = walked(&app, &mut reading, &walk).await?;
     Ok(backfill::Response::new(app.server_name.clone(), app.clock.now(), pdus))
 }
 
@@ -65,22 +66,24 @@ pub(super) async fn missing(
     matrix: Matrix<missing::Request>,
 ) -> Result<missing::Response, ApiError> {
     let Matrix { request, identity: origin, .. } = matrix;
-    let reading = reading(&app, &request.room_id, &origin).await?;
+    let mut reading = reading(&app, &request.room_id, &origin).await?;
     let most = usize::try_from(PAGE).unwrap_or_default();
     if request.latest_events.len() > most || request.earliest_events.len() > most {
         let message = format!("At most {PAGE} latest_events and earliest_events can be named.");
         return Err(ApiError::invalid_param(message));
     }
     let latest = app.rooms.events().get_all(request.latest_events.iter().map(|id| &**id)).await?;
+    let latest: Vec<_> = latest.into_values().collect();
+    reading.reach_back(&app.rooms, &latest).await?;
     let from: Vec<OwnedEventId> = latest
-        .values()
+        .iter()
         .filter(|event| reading.reaches(event))
         .flat_map(|event| event.pdu.prev_events().to_vec())
         .collect();
     let not: HashSet<OwnedEventId> =
         request.earliest_events.into_iter().chain(request.latest_events).collect();
     let walk = Walk { from, not, min_depth: request.min_depth.into(), limit: page(request.limit) };
-    let mut events = walked(&app, &reading, &walk).await?;
+    let mut events = walked(&app, &mut reading, &walk).await?;
     events.reverse();
     Ok(missing::Response::new(events))
 }
@@ -92,11 +95,13 @@ fn page(limit: UInt) -> usize {
 /// What a walk brings back, as far as it is shown.
 async fn walked(
     app: &App,
-    reading: &PeerReading,
+    reading: &mut PeerReading,
     walk: &Walk,
 ) -> Result<Vec<Box<RawValue>>, ApiError> {
     let mut texts = Vec::new();
-    for event in app.rooms.walk_back(&reading.room.id, walk).await? {
+    let events = app.rooms.walk_back(&reading.room.id, walk).await?;
+    reading.reach_back(&app.rooms, &events).await?;
+    for event in events {
         if let Some(pdu) = reading.shown(&event).map_err(ApiError::internal)? {
             texts.push(raw(&pdu)?);
         }

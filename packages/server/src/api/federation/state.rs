@@ -84,8 +84,10 @@ async fn event(
     event: &EventId,
     origin: &ServerName,
 ) -> Result<(PeerReading, Arc<StoredEvent>), ApiError> {
-    let reading = reading(app, room, origin).await?;
-    let event = app.rooms.events().get(event).await?.filter(|event| reading.reaches(event));
+    let mut reading = reading(app, room, origin).await?;
+    let event = app.rooms.events().get(event).await?.ok_or_else(unknown)?;
+    reading.reach_back(&app.rooms, std::slice::from_ref(&event)).await?;
+    let event = Some(event).filter(|event| reading.reaches(event));
     // Where it stands in the room is known only of what was judged there.
     let event = event.filter(|event| event.before != Before::Unknown).ok_or_else(unknown)?;
     Ok((reading, event))

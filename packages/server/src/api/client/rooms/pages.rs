@@ -129,7 +129,7 @@ pub(super) async fn back(
             break;
         }
         let events: Vec<_> = lines.iter().map(|line| Arc::clone(&line.event)).collect();
-        app.rooms.reach_back(&mut reading.sight, &events).await?;
+        app.rooms.reach_back(&reading.room, &mut reading.sight, &events).await?;
         for line in lines.iter().rev() {
             if page.events.len() == wish.limit || at.key() <= stop.key() {
                 break;
@@ -172,7 +172,7 @@ pub(super) async fn forth(
             break;
         }
         let events: Vec<_> = lines.iter().map(|line| Arc::clone(&line.event)).collect();
-        app.rooms.reach_back(&mut reading.sight, &events).await?;
+        app.rooms.reach_back(&reading.room, &mut reading.sight, &events).await?;
         for line in &lines {
             if page.events.len() == wish.limit || at.key() >= stop.key() {
                 break;

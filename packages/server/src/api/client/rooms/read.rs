@@ -203,7 +203,7 @@ pub(in super::super) async fn event(
             }
         })?;
     let event = app.rooms.events().get(&request.event_id).await?.ok_or_else(hidden)?;
-    app.rooms.reach_back(&mut reading.sight, std::slice::from_ref(&event)).await?;
+    app.rooms.reach_back(&reading.room, &mut reading.sight, std::slice::from_ref(&event)).await?;
     let visible = event.pdu.room_id() == request.room_id
         && event.n.is_some_and(|n| reading.reaches(n) && reading.sight.sees(n, &event));
     if !visible {
