@@ -3,7 +3,7 @@
 use ruma::RoomVersionId;
 use serde_json::{Value, json};
 
-use crate::support::{Abroad, Peer, SharedPair, Sync, find, has};
+use crate::support::{Abroad, Guest, Peer, SharedPair, Sync, TestServer, find, has};
 
 static PAIR: SharedPair = SharedPair::new();
 
@@ -182,6 +182,86 @@ fn since_version_12_the_create_event_comes_along_and_is_looked_at() {
         assert!(has(stripped, "m.room.member", &bob.id));
         assert_eq!(stripped.len(), 2, "{stripped:?}");
     });
+}
+
+#[test]
+fn a_room_whose_maker_is_gone_can_still_be_shown() {
+    PAIR.run(async |pair| {
+        let (server, peer) = (&pair.a, Peer::start().await);
+        let bob = server.user("bob").await;
+        let maker = Peer::start().await;
+        let mut room = Abroad::new(&maker, RoomVersionId::V12);
+        let inviter = peer.user("inviter").to_string();
+        let (id, event) = room.says(&peer, &inviter, &bob.id, "invite", &[]);
+        // Its server answers, and has not signed this.
+        let create = room.create.clone();
+        let signature = peer.sign_event(&room.version, create.clone())["signatures"].clone();
+        room.create["signatures"] = json!({
+            maker.name().as_str(): signature[peer.name().as_str()],
+        });
+        let answer = room.hand_in(&peer, server, &id, &event).await;
+        answer.refused(400, "M_INVALID_PARAM").says("m.room.create");
+        room.create = create;
+        let name = maker.name().to_owned();
+        drop(maker);
+        // Nobody tells the keys any more. The hash still says that it is this room's.
+        let other = Peer::start().await;
+        let mut gone = Abroad::new(&other, RoomVersionId::V12);
+        drop(other);
+        let (id, event) = gone.says(&peer, &inviter, &bob.id, "invite", &[]);
+        gone.hand_in(&peer, server, &id, &event).await.ok();
+        let sync = bob.sync(Sync::initial()).await;
+        let stripped = sync.invited(&gone.id).stripped();
+        assert_eq!(find(stripped, "m.room.create", "")["sender"], gone.host);
+        assert_ne!(gone.host, format!("@host:{name}"));
+        // Another room's create event is no better for that.
+        let elsewhere = Abroad::new(&Peer::start().await, RoomVersionId::V12);
+        gone.create = elsewhere.create;
+        gone.hand_in(&peer, server, &id, &event).await.refused(400, "M_INVALID_PARAM");
+    });
+}
+
+#[test]
+fn an_invite_is_not_lost_when_we_leave_the_room_before_it_comes() {
+    PAIR.run(async |pair| {
+        let (server, peer) = (&pair.a, Peer::start().await);
+        let [alice, bob] = server.users(["alice", "bob"]).await;
+        let options = json!({
+            "preset": "public_chat", "room_version": "11", "name": "Tea",
+            "power_level_content_override": { "invite": 0 },
+        });
+        let room = alice.new_room(options).await;
+        let carol = Guest { peer: &peer, server, id: peer.user("carol") };
+        let (_, joined) = carol.join(&room).await;
+        let template = carol.make("leave", &room).await.ok()["event"].clone();
+        let invite = carol.seal(&joined.version, template, |event| {
+            event["state_key"] = json!(bob.id);
+            event["content"] = json!({ "membership": "invite" });
+        });
+        let path = format!("/_matrix/federation/v2/invite/{room}/{}", invite.id);
+        let body = json!({
+            "room_version": "11", "event": invite.event, "invite_room_state": [],
+        });
+        let signed = peer.put(server, &path, &body).await.ok()["event"].clone();
+        bob.sync(Sync::initial()).await.silent(&room);
+        alice.leave(&room).await.ok();
+        // One that we have not signed could be anybody's.
+        send(&peer, server, "unsigned", &invite.event).await;
+        bob.sync(Sync::initial()).await.silent(&room);
+        send(&peer, server, "signed", &signed).await;
+        let sync = bob.sync(Sync::initial()).await;
+        let stripped = sync.invited(&room).stripped();
+        assert_eq!(find(stripped, "m.room.name", "")["content"]["name"], "Tea");
+        // It comes once: what has become of it counts.
+        bob.leave(&room).await.ok();
+        send(&peer, server, "again", &signed).await;
+        bob.sync(Sync::initial()).await.silent(&room);
+    });
+}
+
+async fn send(peer: &Peer, server: &TestServer, id: &str, event: &Value) {
+    let body = json!({ "origin": peer.name(), "origin_server_ts": 1, "pdus": [event] });
+    peer.put(server, &format!("/_matrix/federation/v1/send/{id}"), &body).await.ok();
 }
 
 #[test]

@@ -1,11 +1,19 @@
 //! Joining, knocking and leaving through this server, by users of a server of the test's own.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use matryx_core::event::SigningKey;
 use matryx_server::clock::Clock;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue,
+    signatures::{sign_event, sign_json},
+};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-use crate::support::{Guest, Peer, TestServer, TestUser, Told, fresh, runtime};
+use crate::support::{
+    Guest, Peer, Ready, TestServer, TestUser, Told, eventually, fresh, new_key, runtime,
+};
 
 struct Scene {
     server: TestServer,
@@ -393,6 +401,70 @@ fn who_may_not_invite_cannot_vouch() {
         let answer = carol.hand_in("v2/send_join", &room, &ready).await;
         assert!([400, 403].contains(&answer.status), "{}", answer.text);
     });
+}
+
+#[test]
+fn nobody_is_let_in_by_a_server_whose_last_user_has_just_left() {
+    Scene::run(async |scene| {
+        for (verb, endpoint, rule) in
+            [("join", "v2/send_join", "public"), ("knock", "v1/send_knock", "knock")]
+        {
+            let (alice, peer) = (scene.alice().await, Peer::start().await);
+            let room = alice.room_with_rule(rule).await;
+            let near = Guest { peer: &peer, server: &scene.server, id: peer.user("near") };
+            // The peer's key has been asked for some time ago: it may be asked for again.
+            near.join(&alice.public_room().await).await;
+            let carol = Guest { id: peer.user("carol"), ..near };
+            // The event is signed with a key that has to be asked for: that takes until Alice has gone.
+            let mut ready = carol.ready(verb, &room, |_| {}).await;
+            let (key, until) = (new_key(), Arc::new(Notify::new()));
+            let document = document_with(&peer, &key);
+            let asked = peer.count(KEYS);
+            peer.on(KEYS, {
+                let until = Arc::clone(&until);
+                move |_| Told::Held(Arc::clone(&until), document.clone())
+            });
+            ready.event = signed_with(&peer, &key, &ready);
+            let handing_in = carol.hand_in(endpoint, &room, &ready);
+            let leaving = async {
+                eventually("the question for the key", async || {
+                    (peer.count(KEYS) > asked).then_some(()).ok_or("not asked yet".to_owned())
+                })
+                .await;
+                alice.leave(&room).await.ok();
+                until.notify_one();
+            };
+            let (answer, ()) = futures::future::join(handing_in, leaving).await;
+            answer.refused(404, "M_NOT_FOUND").says("not in the room");
+            let id = room.as_str().try_into().unwrap();
+            let look = scene.server.app().rooms.room(id).await.unwrap().unwrap().look();
+            assert_eq!(look.membership(&carol.id), matryx_core::membership::Membership::Left);
+        }
+    });
+}
+
+const KEYS: &str = "/_matrix/key/v2/server";
+
+/// A document of a peer's keys with one more.
+fn document_with(peer: &Peer, key: &SigningKey) -> Value {
+    let now = Clock::machine().now();
+    let mut document = peer.keys().document(peer.name(), now).unwrap();
+    let more = json!({ "key": key.public_key() });
+    if let Some(CanonicalJsonValue::Object(keys)) = document.get_mut("verify_keys") {
+        keys.insert(key.key_id().to_string(), serde_json::from_value(more).unwrap());
+    }
+    document.remove("signatures");
+    sign_json(peer.name().as_str(), peer.key(), &mut document).unwrap();
+    serde_json::to_value(document).unwrap()
+}
+
+/// An event that is ready, with the signature of another key of its server's.
+fn signed_with(peer: &Peer, key: &SigningKey, ready: &Ready) -> Value {
+    let mut event: CanonicalJsonObject = serde_json::from_value(ready.event.clone()).unwrap();
+    event.remove("signatures");
+    let rules = ready.version.rules().unwrap();
+    sign_event(peer.name().as_str(), key, &mut event, &rules.redaction).unwrap();
+    serde_json::to_value(event).unwrap()
 }
 
 #[test]

@@ -41,7 +41,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -72,6 +72,8 @@ pub enum Told {
     Late(Duration, Value),
     /// A body that begins like this and never ends: a space comes every few milliseconds.
     Trickle(&'static str),
+    /// A body that is given when the test says so.
+    Held(Arc<Notify>, Value),
     /// Nothing, ever.
     Hang,
 }
@@ -306,6 +308,10 @@ impl Inner {
                 (200, body.to_string().into())
             }
             Told::Trickle(begin) => (200, trickle(begin)),
+            Told::Held(until, body) => {
+                until.notified().await;
+                (200, body.to_string().into())
+            }
             Told::Hang => std::future::pending().await,
         };
         let status = StatusCode::from_u16(status).expect("a status");

@@ -9,6 +9,11 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, ServerName};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Look;
+
+/// What others are told who want to come in through us where nobody of us is.
+pub const NOT_INSIDE: &str = "This server is not in the room.";
+
 /// A room's server ACL, made ready to be asked. Without an event it lets everybody take part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acl(Option<Lists>);
@@ -79,6 +84,19 @@ impl Acl {
             format!("The room's server ACL (m.room.server_acl) does not let {server} take part.");
         Err(Refusal::new(RefusalKind::Forbidden, sentence))
     }
+}
+
+/// Whether we may still let others in: our last user may have left since the event was handed in, or the room may have shut out
+/// who brings it. For what our own users say the law has the word.
+pub(super) fn may_bring(pdu: &Pdu, look: &Look, us: &ServerName) -> Result<(), Refusal> {
+    let server = pdu.sender().server_name();
+    if server == us {
+        return Ok(());
+    }
+    if !look.servers.contains_key(us) {
+        return Err(Refusal::new(RefusalKind::NotFound, NOT_INSIDE));
+    }
+    look.acl().check(server)
 }
 
 /// Checks what one of our users is about to set: a room that shuts out this server has shut itself out of what its own

@@ -41,7 +41,7 @@ mod tips;
 mod visibility;
 mod work;
 
-pub use acl::Acl;
+pub use acl::{Acl, NOT_INSIDE};
 pub use aside::{Aside, Known, Record};
 pub use chain::Walk;
 pub use changes::add_up;

@@ -22,7 +22,7 @@ use ruma::{
 };
 
 use super::{
-    Look, Rooms, SendError, TipState,
+    Look, Rooms, SendError, TipState, acl,
     work::{Judged, Rows, Work},
 };
 
@@ -63,6 +63,9 @@ impl Rooms {
         work: &mut Work,
         rows: &mut Rows,
     ) -> Result<Received, SendError> {
+        if door == Door::Handshake {
+            acl::may_bring(pdu, &work.look, self.server_name())?;
+        }
         let known = self.find(work, pdu.event_id()).await?;
         // What came alone before, without its place, has to be judged in its place now. If its own auth events did not
         // allow it, that is final.

@@ -26,7 +26,7 @@ use crate::{
     app::App,
     http::ApiError,
     membership,
-    room::{Door, Received, Room},
+    room::{Door, NOT_INSIDE, Received, Room},
 };
 
 /// A template that is asked for.
@@ -114,7 +114,7 @@ pub(super) async fn let_in(app: &App, handed: HandedIn, action: Action) -> Resul
 async fn inside(app: &App, room: &RoomId, origin: &ServerName) -> Result<Arc<Room>, ApiError> {
     let room = app.rooms.room(room).await?;
     let room = room.filter(|room| room.look().servers.contains_key(&app.server_name));
-    let room = room.ok_or_else(|| ApiError::not_found("This server is not in the room."))?;
+    let room = room.ok_or_else(|| ApiError::not_found(NOT_INSIDE))?;
     room.look().acl().check(origin)?;
     Ok(room)
 }

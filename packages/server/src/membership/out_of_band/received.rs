@@ -12,10 +12,14 @@ use ruma::{OwnedUserId, RoomId, RoomVersionId, UserId, events::TimelineEventType
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{arrived::is_ours, errands::errand, pending, record, way};
+use super::{
+    arrived::{Arrival, arrived, is_ours},
+    errands::errand,
+    pending, record, way,
+};
 use crate::{
     app::App,
-    room::{Aside, Known, Record, SendError},
+    room::{Aside, Known, Look, Record, SendError},
 };
 
 /// How long after a hint the room is asked.
@@ -110,7 +114,8 @@ async fn hint(
 }
 
 /// Takes in what another server sends of a room that we are not in. Only what may end an invite or a knock of a user of ours is
-/// looked at; whoever sends it is, or was, in the room, and is told what the room has still to be told.
+/// looked at, and an invite that was handed in while we were in the room still; whoever sends it is, or was, in the room, and
+/// is told what the room has still to be told.
 ///
 /// # Errors
 /// Why the server could not.
@@ -131,14 +136,45 @@ pub async fn delivered(
         if named.kind != TimelineEventType::RoomMember {
             continue;
         }
-        let version = room_version(app, room, &named.state_key).await?;
+        let mut version = room_version(app, room, &named.state_key).await?;
+        let held = app.rooms.room(room).await?.map(|room| room.look());
+        if is_ours(app, &named.state_key) {
+            version = version.or_else(|| held.as_ref().map(|look| look.version.clone()));
+        }
         let Some(rules) = version.and_then(|version| version.rules()) else { continue };
         let Ok(object) = serde_json::from_str(event.get()) else { continue };
         match app.federation.open(object, &rules).await {
-            Ok(pdu) if pdu.room_id() == room => drop(received(app, pdu).await?),
-            Ok(_) => {}
+            Ok(pdu) if pdu.room_id() != room => {}
+            Ok(pdu) if pdu.membership() == Some(Membership::Invited) => {
+                if let Some(look) = held {
+                    late(app, &look, pdu, named.state_key).await?;
+                }
+            }
+            Ok(pdu) => drop(received(app, pdu).await?),
             Err(error) => tracing::info!(%error, %room, "out_of_band.unopened"),
         }
     }
     Ok(())
+}
+
+/// An invite that we have signed, and not written down because we were in the room and its own events were to bring it. Our
+/// last user has left before they did.
+async fn late(app: &App, look: &Look, pdu: Pdu, user: OwnedUserId) -> Result<(), SendError> {
+    let (us, rules) = (&app.server_name, &look.rules);
+    let Ok(object) = serde_json::from_str(pdu.json()) else { return Ok(()) };
+    let ours = app.federation.keys().verify_event_by(us, &object, rules).await.is_ok();
+    // One that is known is old: whatever has become of it since counts.
+    if !ours || app.rooms.events().get(pdu.event_id()).await?.is_some() {
+        return Ok(());
+    }
+    let shown = app.rooms.shown_outside(look).await?;
+    let texts = shown.iter().filter_map(|pdu| RawValue::from_string(pdu.json().to_owned()).ok());
+    let arrival = Arrival {
+        user,
+        version: look.version.clone(),
+        stripped: texts.collect(),
+        via: vec![pdu.sender().server_name().to_owned()],
+        pdu: Arc::new(pdu),
+    };
+    arrived(app, arrival).await.map(drop)
 }
