@@ -37,14 +37,24 @@ fn a_new_room_invites_users_of_other_servers() {
     PAIR.run(async |pair| {
         let (alice, bob) = (pair.a.user("alice").await, pair.b.user("bob").await);
         let nobody = format!("@nobody:{}", pair.b.name());
-        let room = alice
-            .new_room(json!({ "invite": [bob.id, nobody], "is_direct": true, "preset": "trusted_private_chat" }))
-            .await;
+        let gone = "@somebody:127.0.0.1:9";
+        let wish = json!({
+            "invite": [bob.id, nobody, gone], "is_direct": true, "preset": "trusted_private_chat",
+        });
+        let made = alice.create_room(wish).await.ok();
+        let room = made["room_id"].as_str().unwrap().to_owned();
+        // The room is there, and who could not be invited is told.
+        let failed = made["org.matryx.not_invited"].as_object().unwrap();
+        assert_eq!(failed.len(), 2, "{made}");
+        assert_eq!(failed[&nobody]["errcode"], "M_NOT_FOUND");
+        assert!(failed[gone]["error"].as_str().unwrap().contains("127.0.0.1:9"), "{made}");
         let sync = bob.sync(Sync::initial()).await;
         let own = find(sync.invited(&room).stripped(), "m.room.member", &bob.id);
         assert_eq!(own["content"]["is_direct"], true);
         assert_eq!(alice.member(&room, &bob).await["is_direct"], true);
         alice.state_event(&room, "m.room.member", &nobody).await.refused(404, "M_NOT_FOUND");
+        let made = alice.create_room(json!({ "invite": [bob.id] })).await.ok();
+        assert_eq!(made.as_object().unwrap().len(), 1, "{made}");
     });
 }
 

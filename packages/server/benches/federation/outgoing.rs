@@ -133,7 +133,7 @@ impl World {
             invite: Vec::new(),
             is_direct: false,
         };
-        create(&self.app, alice(), wanted).await.expect("a room")
+        create(&self.app, alice(), wanted).await.expect("a room").room
     }
 
     /// A user of another server comes in by a handshake.

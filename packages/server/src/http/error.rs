@@ -10,6 +10,7 @@ use ruma::api::{
     client::uiaa::UiaaInfo,
     error::{Error as RumaError, ErrorBody, ErrorKind, StandardErrorBody, UnknownTokenErrorData},
 };
+use serde_json::{Value, json};
 
 use super::Reply;
 use crate::{
@@ -104,6 +105,20 @@ impl ApiError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The errcode and the sentence, for an answer in which this is not the only thing that is told.
+    #[must_use]
+    pub fn told(&self) -> Value {
+        match &self.body {
+            ErrorBody::Standard(body) => {
+                json!({ "errcode": body.kind.errcode().as_str(), "error": body.message })
+            }
+            ErrorBody::Json(body) => body.clone(),
+            ErrorBody::NotJson { .. } => {
+                json!({ "errcode": "M_UNKNOWN", "error": self.status.to_string() })
+            }
+        }
     }
 
     /// The errcode with its data; nothing for a challenge.

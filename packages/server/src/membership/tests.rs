@@ -48,7 +48,7 @@ async fn room(app: &App, rules: Value) -> OwnedRoomId {
         invite: Vec::new(),
         is_direct: false,
     };
-    create(app, alice(), wanted).await.unwrap()
+    create(app, alice(), wanted).await.unwrap().room
 }
 
 async fn member(app: &App, room: &RoomId, user: &UserId) -> Pdu {

@@ -47,7 +47,7 @@ pub use chain::Walk;
 pub use changes::add_up;
 pub use client_event::Viewer;
 pub use committer::{Tally, Totals};
-pub use create::{InitialState, NewRoom, Preset, create};
+pub use create::{Created, InitialState, NewRoom, Preset, create};
 pub use events::Events;
 pub use fill::Filling;
 pub use held::Room;

@@ -97,15 +97,20 @@ struct First {
     creator: OwnedUserId,
 }
 
+/// A room that has been created.
+#[derive(Debug)]
+pub struct Created {
+    /// Its id.
+    pub room: OwnedRoomId,
+    /// The users of other servers who could not be invited, and why.
+    pub not_invited: BTreeMap<OwnedUserId, SendError>,
+}
+
 /// Creates a room.
 ///
 /// # Errors
 /// What is wrong with what is wanted, or why the server could not. There is no room then.
-pub async fn create(
-    app: &App,
-    creator: &UserId,
-    wanted: NewRoom,
-) -> Result<OwnedRoomId, SendError> {
+pub async fn create(app: &App, creator: &UserId, wanted: NewRoom) -> Result<Created, SendError> {
     let rules = wanted.version.rules().ok_or_else(|| unsupported(&wanted.version))?;
     check_size(&wanted)?;
     let create = creation::event(creator, &wanted, &rules)?;
@@ -123,8 +128,8 @@ pub async fn create(
     };
     match room {
         Ok(room) => {
-            invite_elsewhere(app, &room, creator, &wanted).await;
-            Ok(room)
+            let not_invited = invite_elsewhere(app, &room, creator, &wanted).await;
+            Ok(Created { room, not_invited })
         }
         Err(SendError::Refused(refusal)) => Err(contradiction(refusal).into()),
         Err(error) => {
@@ -228,23 +233,33 @@ fn check_size(wanted: &NewRoom) -> Result<(), Refusal> {
 }
 
 /// Invites the users of other servers, whose servers sign their invites first. The room is there already: somebody who cannot
-/// be invited is no reason to tell the client that it is not, which would make another one.
-async fn invite_elsewhere(app: &App, room: &RoomId, creator: &UserId, wanted: &NewRoom) {
-    let mut users: Vec<&OwnedUserId> = wanted.invite.iter().collect();
+/// be invited is no reason to tell the client that it is not, which would make another one. It is told who that is.
+async fn invite_elsewhere(
+    app: &App,
+    room: &RoomId,
+    creator: &UserId,
+    wanted: &NewRoom,
+) -> BTreeMap<OwnedUserId, SendError> {
+    let mut users: Vec<OwnedUserId> = wanted.invite.clone();
     users.retain(|user| user.server_name() != app.server_name);
     users.sort();
     users.dedup();
     stream::iter(users)
-        .for_each_concurrent(AT_ONCE_ELSEWHERE, async |user| {
+        .map(|user| {
             let mut content = CanonicalJsonObject::new();
             if wanted.is_direct {
                 content.insert("is_direct".to_owned(), CanonicalJsonValue::Bool(true));
             }
-            if let Err(error) = membership::invite(app, room, creator, user, content).await {
+            async move {
+                let error = membership::invite(app, room, creator, &user, content).await.err()?;
                 tracing::warn!(%room, %user, %error, "create.not_invited");
+                Some((user, error))
             }
         })
-        .await;
+        .buffer_unordered(AT_ONCE_ELSEWHERE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
 }
 
 async fn check_alias(app: &App, alias: Option<&RoomAliasId>) -> Result<(), SendError> {

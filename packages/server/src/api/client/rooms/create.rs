@@ -2,27 +2,61 @@
 //!
 //! Create a room. <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>
 
-use http::StatusCode;
+use std::collections::BTreeMap;
+
+use http::{Method, StatusCode};
 use ruma::{
-    CanonicalJsonObject, OwnedUserId, RoomVersionId,
+    CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomVersionId,
     api::{
-        client::room::create_room::v3::{Request as Known, Response},
-        error::ErrorKind,
+        IncomingRequest, Metadata,
+        client::room::create_room::v3::Request as Known,
+        error::{DeserializationError, ErrorKind},
     },
     events::TimelineEventType,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     app::App,
     config::ROOM_VERSIONS,
     directory,
-    http::{ApiError, Matrix, NoPath, Own},
-    room::{self, InitialState, NewRoom, Preset},
+    http::{ApiError, Matrix, NoPath, Own, Plain},
+    room::{self, Created, InitialState, NewRoom, Preset},
 };
 
-pub(in crate::api::client) type Request = Own<Known, NoPath, Body>;
+/// ruma's answer has no place for what went wrong beside the room.
+pub(in crate::api::client) struct Request(Own<Known, NoPath, Body>);
+
+/// The answer.
+#[derive(Serialize)]
+pub(in crate::api::client) struct Answer {
+    room_id: OwnedRoomId,
+    /// Those who could not be invited, each with an errcode and a sentence. No part of the specification, which knows only
+    /// all or nothing; and a client that is told "nothing" makes another room.
+    #[serde(rename = "org.matryx.not_invited", skip_serializing_if = "BTreeMap::is_empty")]
+    not_invited: BTreeMap<OwnedUserId, Value>,
+}
+
+impl Metadata for Request {
+    const METHOD: Method = Known::METHOD;
+    const RATE_LIMITED: bool = Known::RATE_LIMITED;
+    type Authentication = <Known as Metadata>::Authentication;
+    type PathBuilder = <Known as Metadata>::PathBuilder;
+    const PATH_BUILDER: Self::PathBuilder = Known::PATH_BUILDER;
+}
+
+impl IncomingRequest for Request {
+    type EndpointError = <Known as IncomingRequest>::EndpointError;
+    type OutgoingResponse = Plain<Answer>;
+
+    fn try_from_http_request_inner(
+        request: http::Request<&[u8]>,
+        path: &[&str],
+    ) -> Result<Self, DeserializationError> {
+        Own::try_from_http_request_inner(request, path).map(Self)
+    }
+}
 
 /// ruma's type refuses a version that is no version before anybody can say that it is not supported.
 #[derive(Deserialize)]
@@ -68,10 +102,13 @@ enum Visibility {
 pub(in crate::api::client) async fn create(
     app: App,
     matrix: Matrix<Request>,
-) -> Result<Response, ApiError> {
+) -> Result<Plain<Answer>, ApiError> {
     let creator = matrix.identity.user_id;
-    let wanted = matrix.request.body.read(&app)?;
-    Ok(Response::new(room::create(&app, &creator, wanted).await?))
+    let wanted = matrix.request.0.body.read(&app)?;
+    let Created { room, not_invited } = room::create(&app, &creator, wanted).await?;
+    let told = |(user, error)| (user, ApiError::from(error).told());
+    let not_invited = not_invited.into_iter().map(told).collect();
+    Ok(Plain(Answer { room_id: room, not_invited }))
 }
 
 impl Body {
