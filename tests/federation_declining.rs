@@ -3,10 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, stream};
+use matryx_core::event::SigningKey;
+use matryx_server::clock::Clock;
 use ruma::RoomVersionId;
 use serde_json::json;
 
-use crate::support::{Abroad, Asked, Peer, SharedPair, Sync, TestServer, Told, eventually};
+use crate::support::{
+    Abroad, Asked, Peer, SharedPair, Sync, TestServer, Told, escaped, eventually, free_address,
+    fresh, has,
+};
 
 static PAIR: SharedPair = SharedPair::new();
 
@@ -118,6 +124,64 @@ fn a_server_that_comes_back_is_told_also_after_a_restart() {
             left => Err(format!("{left} left")),
         })
         .await;
+    });
+}
+
+#[test]
+fn a_server_that_shows_itself_is_told_at_once() {
+    crate::support::runtime().block_on(async {
+        // Nothing is due by itself: the clock stands still.
+        let clock = Clock::by_hand(Clock::machine().now());
+        let server = TestServer::start_with(clock, |config| {
+            Peer::befriend(config);
+            config.testing.short_federation_backoff = false;
+        })
+        .await;
+        let bob = server.user("bob").await;
+        let (address, key) = (free_address(), || SigningKey::from_seed("back", [5; 32]).unwrap());
+        let peer = Peer::start_at(address, key()).await;
+        let room = Abroad::new(&peer, RoomVersionId::V11);
+        room.invite(&peer, &server, &bob.id).await;
+        drop(peer);
+        bob.leave(&room.id).await.ok();
+        assert_eq!(server.app().errands.count(), 1);
+        let peer = Peer::start_at(address, key()).await;
+        room.lets_leave(&peer, &bob.id);
+        let path = format!("/_matrix/federation/v1/query/profile?user_id={}", escaped(&bob.id));
+        peer.get(&server, &path).await.ok();
+        let sent = peer.hears(SEND).await.body;
+        assert_eq!(sent["content"]["membership"], "leave");
+    });
+}
+
+#[test]
+fn a_thousand_invites_are_shown_and_only_what_is_new_is_told() {
+    PAIR.run(async |pair| {
+        let (server, peer) = (&pair.a, Peer::start().await);
+        let bob = server.user("bob").await;
+        let (peer, bob) = (&peer, &bob);
+        let invites = (0..1000).map(|_| async {
+            let mut room = Abroad::new(peer, RoomVersionId::V11);
+            room.id = format!("!many{}:{}", fresh(), peer.name());
+            room.invite(peer, server, &bob.id).await;
+            room.id
+        });
+        let rooms: Vec<String> = stream::iter(invites).buffer_unordered(16).collect().await;
+        let all = bob.sync(Sync::initial()).await;
+        for room in &rooms {
+            assert!(has(all.invited(room).stripped(), "m.room.member", &bob.id));
+        }
+        assert!(bob.sync(Sync::since(&all.next_batch)).await.body["rooms"].is_null());
+        let room = Abroad::new(peer, RoomVersionId::V11);
+        room.invite(peer, server, &bob.id).await;
+        let news = bob.sync(Sync::since(&all.next_batch)).await;
+        news.invited(&room.id);
+        let told = news.body["rooms"]["invite"].as_object().unwrap();
+        assert_eq!(told.len(), 1);
+        bob.leave(&rooms[500]).await.ok();
+        let news = bob.sync(Sync::since(&news.next_batch)).await;
+        news.left(&rooms[500]);
+        assert!(news.body["rooms"].get("invite").is_none_or(|invites| invites == &json!({})));
     });
 }
 

@@ -1,18 +1,21 @@
 //! What goes in ahead of the append that makes it current: the events and the state of a room that we join, written in
 //! chunks, so that nothing large enters the committer. Nobody reads it before the room's head names its epoch, and all of it
 //! can be written again.
+//!
+//! `ahead:[room, join, …]` says that an import is under way, and which events came with it. Where it is never finished, that
+//! leads to what it has left.
 
 use std::{collections::HashSet, ops::Bound, sync::Arc};
 
 use matryx_core::room::{StateEntry, StateKey};
-use ruma::RoomId;
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, ServerName, UserId};
 use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
     Database, RoomHead, StoreError, StoredEvent,
     append::entry_row,
     event::row_of,
-    value::{beginning_with, name_of, named, number_part, range, record},
+    value::{beginning_with, name_of, named, number_part, range, record, text_part},
 };
 
 /// How many rows are written by one statement: the engine serves others in between.
@@ -21,15 +24,63 @@ const CHUNK: usize = 500;
 /// How often a chunk is begun anew because somebody else has written one of its events meanwhile.
 const ATTEMPTS: usize = 10;
 
+/// What an import that is not finished has written, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// The room.
+    pub room: OwnedRoomId,
+    /// The join that is to make it current.
+    pub join: OwnedEventId,
+    /// Events that were not kept before, and rest on nothing but the import.
+    pub events: Vec<OwnedEventId>,
+}
+
+#[derive(SurrealValue)]
+struct AheadRow {
+    id: RecordId,
+    events: Vec<String>,
+}
+
+impl TryFrom<AheadRow> for Ahead {
+    type Error = StoreError;
+
+    fn try_from(row: AheadRow) -> Result<Self, StoreError> {
+        let bad =
+            |why: &str| StoreError::inconsistent("ahead", format_args!("{:?}", row.id.key), why);
+        let event = |id: &str| id.try_into().map_err(|_| bad("event id"));
+        Ok(Self {
+            room: text_part(&row.id, 0)?.try_into().map_err(|_| bad("room id"))?,
+            join: event(text_part(&row.id, 1)?)?,
+            events: row.events.iter().map(|id| event(id)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 impl Database {
-    /// Keeps those of these events that are not kept yet. What is kept stays as it is.
+    /// Says that an import begins, before anything of it is written.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin_import(&self, room: &RoomId, join: &EventId) -> Result<(), StoreError> {
+        let variables = object! { id: part(room, join, ""), row: list([].into_iter()) };
+        self.ask("UPSERT $id REPLACE $row RETURN NONE", variables).await.map(drop)
+    }
+
+    /// Keeps those of these events that are not kept yet, for an import that has begun. What is kept stays as it is. Member
+    /// events of users of ours may come to stand for more than the import, and stay whatever becomes of it.
     ///
     /// # Errors
     /// When the database fails; a part of the events may have been written then.
-    pub async fn learn(&self, events: &[Arc<StoredEvent>]) -> Result<(), StoreError> {
+    pub async fn learn(
+        &self,
+        room: &RoomId,
+        join: &EventId,
+        events: &[Arc<StoredEvent>],
+        ours: &ServerName,
+    ) -> Result<(), StoreError> {
         for chunk in events.chunks(CHUNK) {
             let mut attempts = 1;
-            while let Err(error) = self.learn_some(chunk).await {
+            while let Err(error) = self.learn_some(room, join, chunk, ours).await {
                 if attempts == ATTEMPTS
                     || !matches!(error, StoreError::Exists | StoreError::Conflict)
                 {
@@ -41,18 +92,65 @@ impl Database {
         Ok(())
     }
 
-    async fn learn_some(&self, events: &[Arc<StoredEvent>]) -> Result<(), StoreError> {
+    async fn learn_some(
+        &self,
+        room: &RoomId,
+        join: &EventId,
+        events: &[Arc<StoredEvent>],
+        ours: &ServerName,
+    ) -> Result<(), StoreError> {
         let id = |event: &StoredEvent| named("event", event.pdu.event_id());
         let ids: Vec<RecordId> = events.iter().map(|event| id(event)).collect();
         let mut answer = self.ask("SELECT VALUE id FROM $ids", object! { ids: ids }).await?;
         let known: Vec<RecordId> = answer.take(0)?;
         let known = known.iter().map(name_of).collect::<Result<HashSet<&str>, _>>()?;
-        let rows = events
-            .iter()
-            .filter(|event| !known.contains(event.pdu.event_id().as_str()))
-            .map(|event| (id(event), row_of(event)))
-            .collect();
+        let new = || events.iter().filter(|e| !known.contains(e.pdu.event_id().as_str()));
+        let mut rows: Vec<_> = new().map(|event| (id(event), row_of(event))).collect();
+        let ours = |event: &StoredEvent| {
+            let user = event.pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok());
+            user.is_some_and(|user| user.server_name() == ours)
+        };
+        let listed = || new().filter(|event| !ours(event)).map(|event| event.pdu.event_id());
+        if let Some(first) = listed().next() {
+            rows.push((part(room, join, first.as_str()), list(listed().map(|id| id.as_str()))));
+        }
         self.insert(rows).await
+    }
+
+    /// The imports that are not finished, of one room or of all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn imports(&self, room: Option<&RoomId>) -> Result<Vec<Ahead>, StoreError> {
+        let mut answer = match room {
+            Some(room) => {
+                let range = beginning_with("ahead", vec![room.as_str().into_value()]);
+                self.ask("SELECT * FROM $range", object! { range: range }).await?
+            }
+            None => self.ask("SELECT * FROM ahead", Object::new()).await?,
+        };
+        answer.take::<Vec<AheadRow>>(0)?.into_iter().map(Ahead::try_from).collect()
+    }
+
+    /// Ends the imports of a room: what they wrote is current, or gone.
+    ///
+    /// # Errors
+    /// When the database fails; it can be done again.
+    pub async fn end_imports(&self, room: &RoomId) -> Result<(), StoreError> {
+        self.remove(beginning_with("ahead", vec![room.as_str().into_value()]), |_| true).await
+    }
+
+    /// Removes those of these events that have no place in their room.
+    ///
+    /// # Errors
+    /// When the database fails; it can be done again.
+    pub async fn forget_outliers(&self, events: &[OwnedEventId]) -> Result<(), StoreError> {
+        for chunk in events.chunks(CHUNK) {
+            let ids: Vec<RecordId> = chunk.iter().map(|id| named("event", id)).collect();
+            let sql = "DELETE $ids WHERE outlier = true RETURN NONE";
+            self.change(sql, object! { ids: ids }).await?;
+        }
+        Ok(())
     }
 
     /// Writes entries of a room's state under an epoch that has none of them yet.
@@ -154,6 +252,15 @@ impl Database {
         }
         Ok(())
     }
+}
+
+fn part(room: &RoomId, join: &EventId, first: &str) -> RecordId {
+    let parts = [room.as_str(), join.as_str(), first].map(SurrealValue::into_value);
+    record("ahead", parts.to_vec())
+}
+
+fn list<'a>(events: impl Iterator<Item = &'a str>) -> Object {
+    object! { events: events.map(str::to_owned).collect::<Vec<_>>() }
 }
 
 fn within(room: &RoomId, parts: [Value; 3]) -> Vec<Value> {

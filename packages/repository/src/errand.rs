@@ -21,7 +21,8 @@ pub struct Errand {
     pub user: OwnedUserId,
     /// What is to be done.
     pub task: Task,
-    /// The event that the record stands on. Once it stands on another one, the errand has no object any more.
+    /// The event that the record stands on. Once it stands on another one, the errand has no object any more. Of a join that is
+    /// taken back, the join.
     pub event: OwnedEventId,
     /// The version of the room.
     pub version: RoomVersionId,
@@ -46,6 +47,8 @@ pub enum Task {
     /// To ask whether the user is still invited or knocking: somebody has said that they are not, whose word alone does
     /// not count.
     AskAgain,
+    /// To take back a join that the room has let in, or may have, and that could not be taken in here.
+    Undo,
 }
 
 #[derive(SurrealValue)]
@@ -63,11 +66,13 @@ struct ErrandRow {
 
 const LEAVE: &str = "leave";
 const ASK_AGAIN: &str = "ask_again";
+const UNDO: &str = "undo";
 
 pub(crate) fn row_of(errand: &Errand) -> Object {
     let (task, reason) = match &errand.task {
         Task::Leave { reason } => (LEAVE, reason.as_deref()),
         Task::AskAgain => (ASK_AGAIN, None),
+        Task::Undo => (UNDO, None),
     };
     let via: Vec<String> = errand.via.iter().map(ToString::to_string).collect();
     object! {
@@ -104,6 +109,7 @@ impl TryFrom<ErrandRow> for Errand {
         let task = match row.task.as_str() {
             LEAVE => Task::Leave { reason: row.reason },
             ASK_AGAIN => Task::AskAgain,
+            UNDO => Task::Undo,
             _ => return Err(bad("unknown task")),
         };
         let via = |name: String| name.try_into().map_err(|_| bad("server name"));

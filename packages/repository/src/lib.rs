@@ -30,6 +30,7 @@ mod token;
 mod user;
 mod value;
 
+pub use ahead::Ahead;
 pub use alias::Alias;
 pub use append::{Append, NewLine, Written};
 pub use database::{Database, DatabaseSettings, OpenError};

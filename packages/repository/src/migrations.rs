@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = migrations![
     1 "0001_rooms.surql",
     2 "0002_accounts.surql",
     3 "0003_federation.surql",
+    4 "0004_imports.surql",
 ];
 
 #[derive(SurrealValue)]

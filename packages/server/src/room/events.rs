@@ -103,6 +103,13 @@ impl Events {
         self.cache.entry(id).or_insert(Arc::new(event)).into_value()
     }
 
+    /// Forgets events that are kept no more.
+    pub(super) fn forget(&self, ids: &[OwnedEventId]) {
+        for id in ids {
+            self.cache.invalidate(id);
+        }
+    }
+
     /// Keeps an event in memory; an older copy of it (before a redaction) goes.
     pub(super) fn put(&self, event: Arc<StoredEvent>) {
         self.cache.insert(event.pdu.event_id().clone(), event);

@@ -7,6 +7,7 @@
 //! Where the room was held before, its old lines stay what they were. The new line says that something before it is
 //! missing, and events of ours that nobody seems to have heard of stay extremities.
 
+mod clear;
 mod judge;
 
 use std::{
@@ -23,7 +24,7 @@ use matryx_repository::{Before, Fork, Mine, RoomHead, Source, StoreError, Stored
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomVersionId};
 
 use super::{
-    Done, Look, Rooms, SendError, TipState,
+    Done, Look, Room, Rooms, SendError, TipState,
     lane::Outcome,
     stripped,
     work::{Judged, Rows, Work, local_member},
@@ -94,20 +95,36 @@ impl Rooms {
         let judging = Arc::clone(&rules);
         let task = tokio::task::spawn_blocking(move || judge::judge(import, held, &judging));
         let (ready, events) = task.await.map_err(|_| SendError::Panicked)??;
-        self.database().learn(&events).await?;
-        drop(events);
-        match self.adopted(&room, ready).await? {
-            (Outcome::Said(events), pos) => {
+        match self.take_in_judged(&room, ready, events).await {
+            Ok((Outcome::Said(events), pos)) => {
                 self.memory().use_lately(&room);
-                let epoch = room.look().epoch;
-                // What this leaves behind is in nobody's way; the next import of the room takes it along.
-                if let Err(error) = self.database().forget_epochs(&room_id, epoch).await {
-                    tracing::warn!(%error, room = %room_id, "import.old_epochs");
+                // What this leaves behind is in nobody's way, and goes with the next start.
+                if let Err(error) = self.has_become(&room).await {
+                    tracing::warn!(%error, room = %room_id, "import.not_ended");
                 }
                 Ok(Done { events, pos })
             }
-            _ => Err(ImportError::Held),
+            taken => {
+                if let Err(error) = self.clear(&room).await {
+                    tracing::warn!(%error, room = %room_id, "import.not_cleared");
+                }
+                taken?;
+                Err(ImportError::Held)
+            }
         }
+    }
+
+    async fn take_in_judged(
+        &self,
+        room: &Arc<Room>,
+        ready: Ready,
+        events: Vec<Arc<StoredEvent>>,
+    ) -> Result<(Outcome, u64), SendError> {
+        let (database, join) = (self.database(), ready.event.event_id().clone());
+        database.begin_import(&room.id, &join).await?;
+        database.learn(&room.id, &join, &events, self.server_name()).await?;
+        drop(events);
+        self.adopted(room, ready).await
     }
 
     /// Those events that are kept already and that the import rests on: all that it brings if the room was held before, and

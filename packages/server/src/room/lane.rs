@@ -54,6 +54,8 @@ pub(super) enum Ask {
     Learn(Vec<Arc<Pdu>>),
     /// These fill a gap.
     Fill(Filling),
+    /// What imports have left behind goes.
+    Clear,
 }
 
 impl std::fmt::Debug for Ask {
@@ -67,6 +69,7 @@ impl std::fmt::Debug for Ask {
             Self::ReceiveAt(pdu, _) => write!(f, "ReceiveAt({})", pdu.event_id()),
             Self::Learn(pdus) => write!(f, "Learn({})", pdus.len()),
             Self::Fill(filling) => write!(f, "Fill({}, {})", filling.n, filling.events.len()),
+            Self::Clear => f.write_str("Clear"),
         }
     }
 }
@@ -86,6 +89,8 @@ pub(super) enum Outcome {
     Learned,
     /// So many events stand in a gap that did not before.
     Filled(u32),
+    /// It is gone.
+    Cleared,
 }
 
 impl Rooms {
@@ -224,6 +229,7 @@ impl Rooms {
             }
             Ask::Learn(pdus) => self.take_in(pdus, work, rows).await.map(|()| Outcome::Learned),
             Ask::Fill(filling) => self.take_fills(filling, work, rows).await.map(Outcome::Filled),
+            Ask::Clear => Ok(self.clear_in(work).await.map(|()| Outcome::Cleared)?),
         }
     }
 

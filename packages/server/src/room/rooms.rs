@@ -67,7 +67,7 @@ impl Rooms {
             Arc::clone(&tally),
         )
         .await?;
-        Ok(Self(Arc::new(Inner {
+        let rooms = Self(Arc::new(Inner {
             database,
             server_name,
             key,
@@ -79,7 +79,10 @@ impl Rooms {
             memory: Memory::new(),
             answers: Cache::new(ANSWERS),
             presence: Presence::new(),
-        })))
+        }));
+        let cleared = rooms.clear_all().await;
+        cleared.map_err(|error| StoreError::Engine(error.to_string()))?;
+        Ok(rooms)
     }
 
     /// Says something in a room, through its lane. When this returns, it is durable and visible to everybody.

@@ -20,7 +20,7 @@ use crate::{
     app::App,
     config::ROOM_VERSIONS,
     federation::inbox,
-    membership::{content, profile, template},
+    membership::{content, out_of_band::Undo, profile, template},
     room::{Import, ImportError, Received, SendError},
 };
 
@@ -100,6 +100,11 @@ async fn offer(app: &App, wish: &Wish, server: &OwnedServerName) -> Result<Offer
 }
 
 impl Offer {
+    /// The join through it came to nothing.
+    fn failed(&self, why: Why) -> Undone {
+        Undone::Theirs(Failure { server: self.server.clone(), stage: SEND, why })
+    }
+
     fn seal(&self, app: &App, wish: &Wish, content: CanonicalJsonObject) -> Result<Pdu, String> {
         let content = match &self.authoriser {
             Some(by) => content::authorised(content, by),
@@ -115,22 +120,36 @@ impl Offer {
     }
 }
 
-/// Takes an offer: seals the join, sends it, and takes in the room.
+/// Takes an offer: seals the join, sends it, and takes in the room. What the room has let in, or may have, and does not come
+/// in here is taken back later.
 pub(super) async fn take(app: &App, wish: &Wish, offer: Offer) -> Result<OwnedEventId, Undone> {
-    let server = offer.server.clone();
-    let theirs = |why: Why| Undone::Theirs(Failure { server: server.clone(), stage: SEND, why });
     let profile = profile::of(app, &wish.user).await.map_err(SendError::from)?;
     let content = content::of_member(Membership::Joined, wish.content.clone(), &profile);
-    let own = offer.seal(app, wish, content).map_err(|why| theirs(Why::Wrong(why)))?;
+    let own = offer.seal(app, wish, content).map_err(|why| offer.failed(Why::Wrong(why)))?;
+    let (version, server) = (&offer.version, &offer.server);
+    let undo = Undo::prepare(app, &own, version, server, &wish.via).await;
+    let undo = undo.map_err(SendError::from)?;
+    let taken = hand_in(app, wish, &offer, &own).await;
+    match &taken {
+        Ok(_) => undo.needless(app).await,
+        Err(Undone::Theirs(failure)) if failure.is_refusal() => undo.refused(app).await,
+        Err(_) => {}
+    }
+    taken
+}
+
+async fn hand_in(app: &App, wish: &Wish, offer: &Offer, own: &Pdu) -> Result<OwnedEventId, Undone> {
+    let theirs = |why: Why| offer.failed(why);
+    let server = &offer.server;
     let pdu = RawValue::from_string(own.json().to_owned())
         .map_err(|error| theirs(Why::Wrong(error.to_string())))?;
     let request =
         create_join_event::v2::Request::new(wish.room.clone(), own.event_id().clone(), pdu);
     let client = app.federation.client().anyway();
     let response =
-        client.ask_streamed(&server, request, JOIN).await.map_err(|why| theirs(Why::Peer(why)))?;
+        client.ask_streamed(server, request, JOIN).await.map_err(|why| theirs(Why::Peer(why)))?;
     let answer = answer::read(app, response.into_body(), &offer.rules).await.map_err(theirs)?;
-    let event = signed(app, &own, &answer, &offer).await.map_err(|why| theirs(Why::Wrong(why)))?;
+    let event = signed(app, own, &answer, offer).await.map_err(|why| theirs(Why::Wrong(why)))?;
     let event_id = event.event_id().clone();
     if answer.dropped > 0 {
         tracing::info!(
@@ -139,7 +158,7 @@ pub(super) async fn take(app: &App, wish: &Wish, offer: Offer) -> Result<OwnedEv
     }
     let import = Import {
         room_id: wish.room.clone(),
-        version: offer.version,
+        version: offer.version.clone(),
         state: answer.state,
         auth_chain: answer.auth_chain,
         event: Arc::clone(&event),
@@ -148,7 +167,7 @@ pub(super) async fn take(app: &App, wish: &Wish, offer: Offer) -> Result<OwnedEv
         Ok(_) => Ok(event_id),
         Err(ImportError::Unfit(why)) => Err(theirs(Why::Wrong(why))),
         Err(ImportError::Failed(error)) => Err(error.into()),
-        Err(ImportError::Held) => heard(app, &server, event).await.map_err(|undone| match undone {
+        Err(ImportError::Held) => heard(app, server, event).await.map_err(|undone| match undone {
             Unheard::Theirs(why) => theirs(Why::Wrong(why)),
             Unheard::Ours(error) => Undone::Ours(error),
         }),

@@ -52,6 +52,11 @@ impl Failure {
             }
     }
 
+    /// Whether the candidate has said that it did not do it.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.code().is_some() && self.status().is_some_and(|status| status.is_client_error())
+    }
+
     fn sentence(&self) -> String {
         let Self { server, stage, why } = self;
         match why {

@@ -25,7 +25,7 @@ use futures::{
 use matryx_core::refusal::Refusal;
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName,
-    OwnedUserId, RoomId, UInt,
+    OwnedUserId, RoomId, UInt, UserId,
 };
 use tokio::sync::oneshot;
 
@@ -70,6 +70,12 @@ impl Entering {
         if let Some(lock) = lock {
             drop(lock.lock().await);
         }
+    }
+
+    /// Whether this user's join of a room is under way.
+    pub(super) fn is_running(&self, room: &RoomId, user: &UserId) -> bool {
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.contains_key(&(room.to_owned(), user.to_owned()))
     }
 
     fn lock_of(&self, room: &RoomId) -> Arc<tokio::sync::Mutex<()>> {

@@ -9,12 +9,13 @@ use std::{
 
 use matryx_core::event::Pdu;
 use matryx_repository::{Database, Errand, StoreError, Task};
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomId, ServerName};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId};
 use tokio::sync::{Notify, Semaphore, broadcast::error::RecvError, oneshot};
 
 use super::{
     Way,
     leave::{self, milliseconds},
+    undo,
     visit::{Verdict, visit},
 };
 use crate::app::App;
@@ -110,7 +111,8 @@ impl Errands {
         let now = app.clock.now();
         let mut any = false;
         for errand in self.list().waiting.values_mut() {
-            if errand.next > now && matches!(errand.task, Task::Leave { .. }) && which(errand) {
+            let tells = matches!(errand.task, Task::Leave { .. } | Task::Undo);
+            if errand.next > now && tells && which(errand) {
                 errand.next = now;
                 any = true;
             }
@@ -125,6 +127,20 @@ impl Errands {
         let list = self.list();
         let known = list.waiting.get(&(errand.room.clone(), errand.user.clone()));
         known.is_some_and(|known| known.event == errand.event && known.task == errand.task)
+    }
+
+    /// What is to be done for a user in a room.
+    pub(super) fn get(&self, room: &RoomId, user: &UserId) -> Option<Errand> {
+        self.list().waiting.get(&(room.to_owned(), user.to_owned())).cloned()
+    }
+
+    /// Drops an errand that has ended otherwise.
+    pub(super) fn drop(&self, errand: &Errand) {
+        let name = (errand.room.clone(), errand.user.clone());
+        let mut list = self.list();
+        if list.waiting.get(&name).is_some_and(|waiting| waiting.event == errand.event) {
+            list.waiting.remove(&name);
+        }
     }
 
     /// Keeps a durable errand for later.
@@ -250,6 +266,9 @@ impl Errands {
 
 /// Tries once. Whether that was the last time.
 async fn attempt(app: &App, errand: &Errand, first: bool) -> Result<bool, crate::room::SendError> {
+    if errand.task == Task::Undo {
+        return undo::attempt(app, errand).await;
+    }
     let standing = app.rooms.stream().standing(&errand.user).await?;
     // Whoever has been invited anew, or has joined, does not leave any more.
     if standing.rooms.get(&errand.room).is_none_or(|mine| mine.event != errand.event) {
@@ -267,6 +286,11 @@ async fn attempt(app: &App, errand: &Errand, first: bool) -> Result<bool, crate:
     }
 }
 
+/// How long after something has failed it is tried again for the first time.
+pub(super) fn first_wait(app: &App) -> Duration {
+    if app.config.testing.short_federation_backoff { SHORT_WAIT } else { FIRST_WAIT }
+}
+
 /// The errand as it is tried next, if it is.
 fn put_off(app: &App, errand: Errand) -> Option<Errand> {
     let now = app.clock.now();
@@ -275,8 +299,7 @@ fn put_off(app: &App, errand: Errand) -> Option<Errand> {
         tracing::warn!(room = %errand.room, user = %errand.user, "errand.given_up");
         return None;
     }
-    let short = app.config.testing.short_federation_backoff;
-    let wait = if short { SHORT_WAIT } else { FIRST_WAIT };
+    let wait = first_wait(app);
     let doubled = 1_u32.checked_shl(u32::try_from(errand.tries).unwrap_or(u32::MAX));
     let wait = wait.saturating_mul(doubled.unwrap_or(u32::MAX)).min(LONGEST_WAIT);
     let next = MilliSecondsSinceUnixEpoch(now.0.saturating_add(milliseconds(wait)));

@@ -7,18 +7,19 @@ mod arrived;
 mod errands;
 mod leave;
 mod received;
+mod undo;
 mod visit;
 
 use matryx_core::membership::Membership;
 use matryx_repository::{Mine, Source, StoreError};
 use ruma::{OwnedServerName, RoomId, RoomVersionId, UserId};
 
-pub(super) use self::leave::leave;
 pub use self::{
     arrived::{Arrival, arrived},
     errands::Errands,
     received::{Heard, delivered, received, room_version},
 };
+pub(super) use self::{leave::leave, undo::Undo};
 use crate::{
     app::App,
     room::{Known, Look},

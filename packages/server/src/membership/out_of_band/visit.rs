@@ -76,7 +76,11 @@ async fn ask(
     let malformed = |why: String| PeerError::malformed(&format!("{server}: {why}"));
     let request = prepare_leave_event::v1::Request::new(errand.room.clone(), errand.user.clone());
     let answer = client.ask(server, request, PATIENCE).await?;
-    let Task::Leave { reason } = &errand.task else { return Ok(()) };
+    let reason = match &errand.task {
+        Task::Leave { reason } => reason.as_deref(),
+        Task::Undo => None,
+        Task::AskAgain => return Ok(()),
+    };
     if answer.room_version.as_ref().is_some_and(|version| *version != errand.version) {
         return Err(malformed(format!(
             "it says that the room is not of version {}",
@@ -88,7 +92,7 @@ async fn ask(
         room: &errand.room,
         user: &errand.user,
         membership: Membership::Left,
-        content: leave::content(reason.as_deref()),
+        content: leave::content(reason),
     };
     let pdu = sealed(app, &answer.event, wanted, &rules).map_err(malformed)?;
     let json = RawValue::from_string(pdu.json().to_owned())

@@ -7,6 +7,7 @@ use matryx_core::{
     membership::Membership,
     room::{Judgement, StateKey, StateMap, auth_keys},
 };
+use matryx_repository::{Before, StoredEvent};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, UserId, events::StateEventType,
     server_name, uint, user_id,
@@ -278,6 +279,83 @@ fn a_broken_off_import_is_in_nobodys_way() {
         let look = two.look_at_y().await;
         assert_eq!(look.state, two.state_at_x().await);
         assert_eq!(database.state_at(&two.room, 1, None).await.unwrap(), look.state);
+    });
+}
+
+#[test]
+fn what_an_unfinished_import_has_left_goes_with_the_next_start() {
+    run(async {
+        for held in [false, true] {
+            let two = Two::new(RoomVersionId::V11).await;
+            if held {
+                two.join(U).await;
+                let said = two.y.member(&two.room, U, U, "leave").await.unwrap();
+                two.carry(&two.y, &two.x, said).await;
+                let change = json!({"topic": "two"});
+                two.x.say(&two.room, CREATOR, "m.room.topic", Some(""), change).await.unwrap();
+            }
+            let was = two.y.rooms.room(&two.room).await.unwrap().map(|room| room.look());
+            let (n, epoch) = was.as_ref().map_or((-1, 0), |look| (look.n, look.epoch));
+            // All that an import writes before its append.
+            let import = two.handshake(U).await;
+            let (database, join) = (two.y.rooms.database().clone(), import.event.event_id());
+            let events: Vec<_> = import
+                .state
+                .iter()
+                .map(|pdu| StoredEvent::received(pdu, Judgement::Accepted, Before::Unknown))
+                .map(Arc::new)
+                .collect();
+            let state: Vec<_> = two.state_at_x().await.into_iter().collect();
+            let versions: Vec<_> =
+                state.iter().map(|(key, entry)| (key.clone(), Some(entry.clone()))).collect();
+            database.begin_import(&two.room, join).await.unwrap();
+            database.learn(&two.room, join, &events, &two.y.server).await.unwrap();
+            database.put_state(&two.room, epoch + 1, &state).await.unwrap();
+            database.put_versions(&two.room, n + 1, &versions).await.unwrap();
+            let new: Vec<_> = database.imports(Some(&two.room)).await.unwrap();
+            let new: Vec<_> = new.into_iter().flat_map(|part| part.events).collect();
+            assert_eq!(new.len(), if held { 1 } else { state.len() });
+
+            let Two { x, y, room } = two;
+            let two = Two { x, y: y.restart().await, room };
+            let database = two.y.rooms.database();
+            assert_eq!(database.imports(None).await.unwrap(), []);
+            for id in &new {
+                assert!(database.event(id).await.unwrap().is_none(), "{id} is left");
+            }
+            assert!(database.state(&two.room, epoch + 1).await.unwrap().is_empty());
+            let left = database.versions(&two.room, &topic()).await.unwrap();
+            assert!(left.iter().all(|version| version.n <= n), "{left:?}");
+            if let Some(was) = was {
+                assert_eq!(two.look_at_y().await.state, was.state);
+                assert_eq!(database.state_at(&two.room, n, None).await.unwrap(), was.state);
+            }
+            // It can be done again, and leaves no marks when it ends well.
+            two.join(U).await;
+            assert_eq!(two.look_at_y().await.state, two.state_at_x().await);
+            assert_eq!(two.y.rooms.database().imports(None).await.unwrap(), []);
+        }
+    });
+}
+
+#[test]
+fn a_finished_import_loses_nothing_if_its_end_was_not_written() {
+    run(async {
+        let two = Two::new(RoomVersionId::V11).await;
+        let import = two.handshake(U).await;
+        let join = import.event.event_id().clone();
+        two.hear_at_x(Pdu::clone(&import.event)).await;
+        two.y.rooms.import(import).await.unwrap();
+        let database = two.y.rooms.database().clone();
+        database.begin_import(&two.room, &join).await.unwrap();
+        let before = two.look_at_y().await;
+        let Two { x, y, room } = two;
+        let two = Two { x, y: y.restart().await, room };
+        assert_eq!(two.look_at_y().await.state, before.state);
+        assert_eq!(two.y.rooms.database().imports(None).await.unwrap(), []);
+        for entry in before.state.values() {
+            assert!(two.y.rooms.events().get(&entry.event_id).await.unwrap().is_some());
+        }
     });
 }
 
