@@ -20,7 +20,7 @@ use surrealdb::{
 use surrealdb_cnf::ConfigMap;
 use surrealdb_engine_local::Datastore;
 
-use crate::{StoreError, error, migrations};
+use crate::{StoreError, error, intact, migrations};
 
 /// How often a change is tried. Whoever loses a race has let another one through, so this many losses in a row mean that
 /// something else is wrong.
@@ -67,6 +67,9 @@ pub enum OpenError {
     /// A migration has been applied that this binary does not know, or knows with another content.
     #[error("{0}")]
     Schema(String),
+    /// Something is lost that was there, which the engine would not say.
+    #[error("{0}")]
+    Damaged(String),
     /// The engine failed.
     #[error("the database can't be opened: {0}")]
     Engine(String),
@@ -113,6 +116,7 @@ impl Database {
     ) -> Result<Self, OpenError> {
         let path = path_of(&settings.url)?;
         let lock = hold(&path)?;
+        intact::look_over(&path)?;
         let engine = |error: &dyn std::fmt::Display| OpenError::Engine(error.to_string());
         let config = ConfigMap::empty()
             .with_key_value("surrealkv_max_memtable_size", settings.memtable.to_string())

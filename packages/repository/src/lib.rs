@@ -19,6 +19,7 @@ mod error;
 mod event;
 mod filter;
 mod gap;
+mod intact;
 mod migrations;
 mod mine;
 mod out;
