@@ -138,6 +138,46 @@ async fn all_texts(user: &TestUser, room: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_full_disk_ends_the_server_and_loses_nothing() {
+    runtime().block_on(async {
+        let folder = ServerProcess::open().stop();
+        let server = ServerProcess::start_cramped(folder, 600);
+        let http = server.http();
+        let user = TestUser::register(&http, "user").await;
+        let room = user.public_room().await;
+        let mut said = Vec::new();
+        let long = "x".repeat(3000);
+        let refused = loop {
+            let txn = said.len().to_string();
+            let path = v3(&["rooms", &room, "send", "m.room.message", &txn]);
+            match user.http.try_put(&path, &json!({ "body": long })).await {
+                Some(answer) if answer.status == 200 => said.push(answer.event_id()),
+                other => break other,
+            }
+        };
+        if let Some(answer) = refused {
+            assert_eq!(answer.status, 500);
+        }
+        let (folder, code, words) = server.ends_by_itself();
+        assert_eq!(code, Some(1), "{words:#?}");
+        assert!(words.iter().any(|line| line.contains("could not be written")), "{words:#?}");
+
+        // There is space again. What is written now survives the next crash, too.
+        let mut server = ServerProcess::start_in(folder);
+        for n in 0..2 {
+            let user = user.at(&server.http());
+            said.push(user.say(&room, &format!("after {n}")).await);
+            server = server.crash_and_restart();
+        }
+        let user = user.at(&server.http());
+        for event in &said {
+            user.event(&room, event).await.ok();
+        }
+        server.stop();
+    });
+}
+
+#[test]
 fn accounts_and_rooms_survive() {
     runtime().block_on(async {
         let mut server = ServerProcess::open();

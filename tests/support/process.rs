@@ -42,7 +42,23 @@ impl ServerProcess {
 
     /// In a folder that may have data and a configuration file.
     pub fn start_in(folder: TempDir) -> Self {
-        let mut child = command(folder.path()).spawn().expect("the binary");
+        let child = command(folder.path()).spawn().expect("the binary");
+        Self::listening(folder, child)
+    }
+
+    /// In a folder, with no file to become larger than this many kilobytes: the nearest to a full disk that needs no rights.
+    pub fn start_cramped(folder: TempDir, kilobytes: usize) -> Self {
+        let plain = command(folder.path());
+        let mut command = Command::new("bash");
+        // The signal would end the process; ignored, the write fails.
+        let limited = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limited]).arg(plain.get_program()).args(plain.get_args());
+        with_surroundings(&mut command, folder.path());
+        let child = command.spawn().expect("the binary");
+        Self::listening(folder, child)
+    }
+
+    fn listening(folder: TempDir, mut child: Child) -> Self {
         let stderr = child.stderr.take().expect("a log");
         let (sender, log) = channel();
         thread::spawn(move || {
@@ -133,6 +149,13 @@ impl ServerProcess {
         self.leave()
     }
 
+    /// Waits until it has ended by itself: its folder, its exit code, and what it said.
+    pub fn ends_by_itself(mut self) -> (TempDir, Option<i32>, Vec<String>) {
+        let status = self.ends();
+        let said = std::mem::take(&mut self.said);
+        (self.leave(), status.code(), said)
+    }
+
     /// Ends it in order and starts it again on the same data.
     pub fn restart(self) -> Self {
         Self::start_in(self.stop())
@@ -159,6 +182,15 @@ impl Drop for ServerProcess {
 /// The binary in a folder, with nothing of this process's environment but free ports, and the file where there is one.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_matryx"));
+    with_surroundings(&mut command, folder);
+    let file = folder.join("matryx.toml");
+    if file.exists() {
+        command.arg("--config").arg(file);
+    }
+    command
+}
+
+fn with_surroundings(command: &mut Command, folder: &Path) {
     command
         .env_clear()
         .env("MATRYX_LISTENER__CLIENT__PORT", "0")
@@ -167,9 +199,4 @@ pub fn command(folder: &Path) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let file = folder.join("matryx.toml");
-    if file.exists() {
-        command.arg("--config").arg(file);
-    }
-    command
 }

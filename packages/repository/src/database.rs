@@ -19,6 +19,7 @@ use surrealdb::{
 };
 use surrealdb_cnf::ConfigMap;
 use surrealdb_engine_local::Datastore;
+use tokio::sync::watch;
 
 use crate::{StoreError, error, intact, migrations};
 
@@ -82,6 +83,8 @@ pub struct Database {
     datastore: Arc<Datastore>,
     /// How many queries have been asked.
     asked: Arc<AtomicU64>,
+    /// Why a write has failed, once one has.
+    unwritten: watch::Sender<Option<String>>,
     /// Held for as long as the process has the store open; released by the system if the process dies.
     lock: Arc<File>,
 }
@@ -138,6 +141,7 @@ impl Database {
             client: Arc::new(client),
             datastore,
             asked: Arc::default(),
+            unwritten: watch::Sender::default(),
             lock: Arc::new(lock),
         };
         migrations::run(&database).await?;
@@ -149,6 +153,21 @@ impl Database {
     #[must_use]
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a write fails, if one ever does: the disk is full, or broken. Says why.
+    ///
+    /// The engine would write on behind what it has written of that one, and a start after a crash would read up to there
+    /// and no further. So from then on nothing is written, what is read is what was acknowledged, and all that is left to do
+    /// is to close the store and to open it again.
+    pub async fn fails(&self) -> String {
+        let mut unwritten = self.unwritten.subscribe();
+        let why = unwritten.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
+            // Not as long as `self` is there.
+            None => std::future::pending().await,
+        }
     }
 
     /// Writes what is in memory to disk and lets go of the data directory.
@@ -172,10 +191,39 @@ impl Database {
         variables: impl IntoVariables,
     ) -> Result<IndexedResults, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        if sql.starts_with("SELECT") {
+            return self.pose(sql, variables).await;
+        }
+        self.is_written()?;
+        let answer = self.pose(sql, variables).await;
+        if let Err(StoreError::Unwritten(why)) = &answer {
+            self.unwritten.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert_with(|| why.clone());
+                is_first
+            });
+        }
+        // What was written beside a write that failed may stand behind it.
+        self.is_written()?;
+        answer
+    }
+
+    async fn pose(
+        &self,
+        sql: &str,
+        variables: impl IntoVariables,
+    ) -> Result<IndexedResults, StoreError> {
         let mut answer = self.client.query(sql).bind(variables).await?;
         match error::telling(answer.take_errors()) {
             Some(error) => Err(error),
             None => Ok(answer),
+        }
+    }
+
+    fn is_written(&self) -> Result<(), StoreError> {
+        match &*self.unwritten.borrow() {
+            None => Ok(()),
+            Some(why) => Err(StoreError::Unwritten(why.clone())),
         }
     }
 

@@ -13,6 +13,9 @@ pub enum StoreError {
     /// A record of this id is there already. Nothing was written.
     #[error("the database has this record already")]
     Exists,
+    /// The engine could not write, now or earlier. Nothing is written any more: see [`Database::fails`](crate::Database::fails).
+    #[error("the database could not be written: {0}")]
+    Unwritten(String),
     /// The engine refused or failed.
     #[error("the database failed: {0}")]
     Engine(String),
@@ -36,6 +39,9 @@ impl StoreError {
     }
 }
 
+/// How the engine says that its log could not be written or synced, for which it has no kind of error.
+const UNWRITTEN: [&str; 3] = ["WAL error", "IO error", "commit outcome is unknown"];
+
 impl From<EngineError> for StoreError {
     fn from(error: EngineError) -> Self {
         if error.query_details() == Some(&QueryError::TransactionConflict)
@@ -46,7 +52,11 @@ impl From<EngineError> for StoreError {
         if error.is_already_exists() {
             return Self::Exists;
         }
-        Self::Engine(error.message().to_owned())
+        let message = error.message();
+        if UNWRITTEN.iter().any(|sign| message.contains(sign)) {
+            return Self::Unwritten(message.to_owned());
+        }
+        Self::Engine(message.to_owned())
     }
 }
 
@@ -62,7 +72,7 @@ pub(crate) fn telling(errors: HashMap<usize, EngineError>) -> Option<StoreError>
             matches!(error.query_details(), Some(QueryError::NotExecuted | QueryError::Cancelled));
         let error = StoreError::from(error);
         match (&found, &error) {
-            (_, StoreError::Conflict) => return Some(error),
+            (_, StoreError::Conflict | StoreError::Unwritten(_)) => return Some(error),
             (None, _) => found = Some(error),
             (Some(_), _) if !consequence => found = Some(error),
             _ => {}

@@ -38,8 +38,20 @@ async fn serve(config: Config) -> Outcome {
     };
     introduce(&server, own_token);
 
-    let signal = told().await;
-    tracing::info!(signal, "stopping; a second signal leaves at once");
+    let database = server.app().database.clone();
+    let outcome = tokio::select! {
+        signal = told() => {
+            tracing::info!(signal, "stopping; a second signal leaves at once");
+            Ok(())
+        }
+        why = database.fails() => {
+            tracing::error!(why, "the database could not be written; stopping");
+            Err(format!(
+                "the database could not be written: {why}. What was acknowledged is safe; see to the disk, and start again"
+            ))
+        }
+    };
+    drop(database);
     tokio::select! {
         () = server.stop() => tracing::info!("stopped"),
         signal = told() => {
@@ -47,7 +59,7 @@ async fn serve(config: Config) -> Outcome {
             std::process::exit(1);
         }
     }
-    Ok(())
+    Ok(outcome?)
 }
 
 /// What someone who has just started the server wants to know. `own_token`: the configuration says something about it.
