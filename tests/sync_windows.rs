@@ -31,6 +31,41 @@ fn who_left_and_came_back_is_there() {
 }
 
 #[test]
+fn who_was_away_hears_of_the_members_that_changed_even_when_lazy() {
+    SERVER.run(async |server| {
+        let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
+        let lazy = json!({
+            "room": { "state": { "lazy_load_members": true }, "timeline": { "limit": 5 } },
+        });
+        for visibility in ["shared", "joined"] {
+            let content = json!({ "history_visibility": visibility });
+            let state = json!([{ "type": "m.room.history_visibility", "content": content }]);
+            let options = json!({ "preset": "public_chat", "initial_state": state });
+            let room = alice.new_room(options).await;
+            bob.join(&room).await.ok();
+            carol.join(&room).await.ok();
+            carol.say(&room, "so Bob knows me").await;
+            let first = bob.sync(Sync::initial().filter(&lazy)).await;
+            bob.leave(&room).await.ok();
+            carol.leave(&room).await.ok();
+            bob.join(&room).await.ok();
+            for n in 0..6 {
+                alice.say(&room, &format!("{n}")).await;
+            }
+            for question in [Sync::since(&first), Sync::since(&first).full_state()] {
+                let question = question.filter(&lazy);
+                let before = bob.sync(question.clone()).await;
+                let after = bob.sync(question.state_after()).await;
+                for state in [before.joined(&room).state(), after.joined(&room).state_after()] {
+                    let member = find(state, "m.room.member", &carol.id);
+                    assert_eq!(member["content"]["membership"], "leave", "{visibility}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn who_came_and_left_finds_the_room_under_leave() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;

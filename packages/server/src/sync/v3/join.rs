@@ -36,12 +36,11 @@ impl View<'_> {
         let tail = self.tail(room, span, self.limit(), &sight, None).await?;
         let begin = before(&look.state, &tail);
         let changes = match known {
-            Some(known) if stayed && !self.question.full_state => {
-                Some(self.changes(room, known, look.n, &look.state, &tail).await?)
-            }
-            _ => None,
+            Some(known) => Some(self.changes(room, known, look.n, &look.state, &tail).await?),
+            None => None,
         };
-        let stretch = Stretch::new(&look.state, begin, &tail.shown, changes);
+        let whole = !stayed || self.question.full_state;
+        let stretch = Stretch::new(&look.state, begin, &tail.shown, changes, whole);
         let summary = if stretch.members_changed() || stretch.name_changed() {
             Some(self.summary(look).await?)
         } else {

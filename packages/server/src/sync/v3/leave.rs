@@ -92,11 +92,10 @@ impl View<'_> {
         };
         let begin = before(&end, &tail);
         let mut changes = match (past.parted, past.known) {
-            (Some(n), Some(known)) if past.stayed && !self.question.full_state => {
-                Some(self.changes(room, known, n, &end, &tail).await?)
-            }
+            (Some(n), Some(known)) => Some(self.changes(room, known, n, &end, &tail).await?),
             _ => None,
         };
+        let whole = !past.stayed || self.question.full_state;
         if past.parted != Some(mine.n) {
             // What became of them later stands on top of what the room was when they left it.
             let entry =
@@ -109,7 +108,7 @@ impl View<'_> {
         }
         tail.shown.extend(later);
         let rules = Arc::clone(&room.look().rules);
-        let stretch = Stretch::new(&end, begin, &tail.shown, changes);
+        let stretch = Stretch::new(&end, begin, &tail.shown, changes, whole);
         let state = self.state(&stretch, &rules, &room.id, &[]).await?;
         let shown = tail.shown.iter().map(|line| &*line.event);
         let events = self.write(shown, &rules, Some(&past.sight)).await?;

@@ -22,6 +22,8 @@ pub(super) struct Stretch<'a> {
     begin: StateMap,
     /// What is different at the end from what the client knows; `None` if it knows nothing.
     changes: Option<Vec<Change>>,
+    /// Whether the client is told all of the state, whatever it knows. It still keeps the members that it is not told of.
+    whole: bool,
     /// The events of the timeline.
     shown: HashSet<&'a EventId>,
     /// Who has said something in the timeline.
@@ -35,11 +37,13 @@ impl<'a> Stretch<'a> {
         begin: StateMap,
         shown: &'a [Arc<Line>],
         changes: Option<Vec<Change>>,
+        whole: bool,
     ) -> Self {
         let events = || shown.iter().map(|line| &line.event.pdu);
         Self {
             end,
             begin,
+            whole: whole || changes.is_none(),
             changes,
             shown: events().map(|pdu| &**pdu.event_id()).collect(),
             senders: events().map(|pdu| &**pdu.sender()).collect(),
@@ -62,7 +66,11 @@ impl<'a> Stretch<'a> {
     }
 
     fn changed(&self, fits: impl Fn(&Change) -> bool) -> bool {
-        self.changes.as_ref().is_none_or(|changes| changes.iter().any(fits))
+        self.whole || self.changes().any(fits)
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().flatten()
     }
 
     /// What a client must be told of a key: what stands there at the end; but where the timeline tells that, and the
@@ -91,25 +99,22 @@ impl<'a> Stretch<'a> {
                 entries.insert(key.clone(), entry.clone());
             }
         };
-        match &self.changes {
-            None => {
-                for key in self.end.keys() {
-                    let lazy = |needed: &BTreeSet<StateKey>| {
-                        key.kind == StateEventType::RoomMember && !needed.contains(key)
-                    };
-                    if !needed.is_some_and(lazy) {
-                        tell(key, None);
-                    }
-                }
-            }
-            Some(changes) => {
-                for change in changes {
-                    tell(&change.key, change.old.as_ref());
-                }
-                for key in needed.into_iter().flatten() {
+        if self.whole {
+            for key in self.end.keys() {
+                let lazy = |needed: &BTreeSet<StateKey>| {
+                    key.kind == StateEventType::RoomMember && !needed.contains(key)
+                };
+                if !needed.is_some_and(lazy) {
                     tell(key, None);
                 }
             }
+        }
+        for change in self.changes() {
+            let known = change.old.as_ref().filter(|_| !self.whole);
+            tell(&change.key, known);
+        }
+        for key in needed.into_iter().flatten() {
+            tell(key, None);
         }
         entries
     }
@@ -140,7 +145,7 @@ impl View<'_> {
         let filter = EventFilter(&self.question.filter.room.state);
         let needed = filter.lazy_members().then(|| {
             // On a first sight the client also needs to know itself.
-            let own = stretch.changes.is_none().then_some(&*self.question.user);
+            let own = stretch.whole.then_some(&*self.question.user);
             let heroes = heroes.iter().map(|hero| &**hero);
             stretch.senders.iter().copied().chain(own).chain(heroes).map(StateKey::member).collect()
         });
