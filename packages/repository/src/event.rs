@@ -2,7 +2,7 @@
 //! their room forked.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -84,11 +84,11 @@ pub struct Sent {
 pub struct Fork {
     /// The event.
     pub event_id: OwnedEventId,
-    /// The point of the log.
+    /// The point of the log; that of the other row, where it adds to one.
     pub base: i64,
-    /// What is different there: `None` for a key that is absent.
+    /// What is different there: `None` for a key that is absent. One entry a key.
     pub delta: Vec<(StateKey, Option<StateEntry>)>,
-    /// The event whose row says all this already: then `delta` is empty here.
+    /// The event to whose row this one adds; that one adds to none.
     pub like: Option<OwnedEventId>,
 }
 
@@ -254,7 +254,24 @@ impl TryFrom<ForkRow> for Fork {
                 Ok((StateKey::new(row.kind.into(), row.key), entry))
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(Self { event_id: event_named(&row.id)?, base: row.base, delta, like: None })
+        let like = row
+            .like
+            .as_deref()
+            .map(|like| parsed(like, &|why| StoreError::inconsistent("fork", like, why)));
+        let event_id = event_named(&row.id)?;
+        Ok(Self { event_id, base: row.base, delta, like: like.transpose()? })
+    }
+}
+
+impl Fork {
+    /// The same, told without the row that it adds to.
+    fn over(self, like: Self) -> Self {
+        if self.delta.is_empty() {
+            return Self { event_id: self.event_id, ..like };
+        }
+        let mut delta: BTreeMap<_, _> = like.delta.into_iter().collect();
+        delta.extend(self.delta);
+        Self { event_id: self.event_id, delta: delta.into_iter().collect(), ..like }
     }
 }
 
@@ -334,11 +351,24 @@ impl Database {
             .map(|row| Ok((name_of(&row.id)?.to_owned(), Fork::try_from(row)?)))
             .collect::<Result<_, StoreError>>()?;
         rows.into_iter()
-            .map(|row| match row.like.as_ref().and_then(|like| likes.get(like)) {
-                Some(like) => Ok(Fork { event_id: event_named(&row.id)?, ..like.clone() }),
-                None => row.try_into(),
+            .map(|row| {
+                let like = row.like.as_ref().and_then(|like| likes.get(like)).cloned();
+                let own = Fork::try_from(row)?;
+                Ok(match like {
+                    Some(like) => own.over(like),
+                    None => Fork { like: None, ..own },
+                })
             })
             .collect()
+    }
+
+    /// What the row of an event whose [`Before`] is [`Before::Fork`] says by itself.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn fork_row(&self, id: &EventId) -> Result<Option<Fork>, StoreError> {
+        let row = self.fork_rows(vec![named("fork", id)]).await?.pop();
+        row.map(Fork::try_from).transpose()
     }
 
     async fn fork_rows(&self, ids: Vec<RecordId>) -> Result<Vec<ForkRow>, StoreError> {

@@ -16,7 +16,8 @@ use ruma::{OwnedEventId, RoomId};
 use super::{
     Rooms, SendError,
     lane::{Ask, Outcome},
-    receive::{after, place},
+    place::{after, place},
+    receive::judge_alone,
     work::{Rows, Work},
 };
 
@@ -72,7 +73,7 @@ impl Rooms {
         let mut chunk = Chunk::default();
         let mut follows: HashSet<OwnedEventId> = gap.ends.iter().cloned().collect();
         for pdu in &filling.events {
-            if self.take_fill(pdu, filling, &mut chunk, work, rows).await? {
+            if self.take_fill(pdu, filling, &mut chunk, work).await? {
                 follows.extend(pdu.prev_events().iter().cloned());
             }
         }
@@ -133,14 +134,13 @@ impl Rooms {
         Ok(missing)
     }
 
-    /// Judges one event of a chunk; whether it has a place in the room's graph now.
+    /// Judges one event of a chunk; whether it is known where it stands, so that what it follows is asked for next.
     async fn take_fill(
         &self,
         pdu: &Arc<Pdu>,
         filling: &Filling,
         chunk: &mut Chunk,
         work: &mut Work,
-        rows: &mut Rows,
     ) -> Result<bool, SendError> {
         let known = self.find(work, pdu.event_id()).await?;
         if known.as_ref().is_some_and(|known| known.before != Before::Unknown) {
@@ -154,24 +154,25 @@ impl Rooms {
         let Some(state) = self.state_before_fill(pdu, filling, chunk, work).await? else {
             return Ok(false);
         };
-        let fate = match self.judge_in_place(pdu, &found, &state, work).await? {
-            Ok(()) => Judgement::Accepted,
-            Err(why) => Judgement::Rejected(why),
+        let verdict = match judge_alone(pdu, &found, &work.look) {
+            Ok(()) => self.judge_before(pdu, &state, work).await?,
+            Err(why) => Err(why),
         };
+        if let Err(why) = verdict {
+            // The state is what another server tells: by that alone nothing is rejected for good. What it follows can be had
+            // all the same, and it changes nothing of what follows it.
+            tracing::debug!(%why, event = %pdu.event_id(), room = %work.look.room_id, "room.not_filled");
+            chunk.after.insert(pdu.event_id().clone(), state);
+            return Ok(true);
+        }
         let before = chunk.place(pdu, &state, work);
-        let mut event = StoredEvent::received(pdu, fate, before);
+        let mut event = StoredEvent::received(pdu, Judgement::Accepted, before);
         event.redacted_by = known.as_ref().and_then(|known| known.redacted_by.clone());
         event.replaces =
             pdu.key().and_then(|key| state.get(&key)).map(|entry| entry.event_id.clone());
         chunk.after.insert(pdu.event_id().clone(), after(&state, Some(&event)));
-        if event.fate == Judgement::Accepted {
-            work.fresh.insert(pdu.event_id().clone(), Arc::new(event.clone()));
-            chunk.placed.push(event);
-        } else {
-            let event = Arc::new(event);
-            work.fresh.insert(pdu.event_id().clone(), Arc::clone(&event));
-            rows.events.push(event);
-        }
+        work.fresh.insert(pdu.event_id().clone(), Arc::new(event.clone()));
+        chunk.placed.push(event);
         Ok(true)
     }
 

@@ -25,6 +25,7 @@ mod memory;
 mod onward;
 mod outliers;
 mod peer_reading;
+mod place;
 mod power_levels;
 mod prepare;
 mod presence;

@@ -12,17 +12,14 @@ use std::{
 
 use matryx_core::{
     event::Pdu,
-    room::{
-        Judgement, StateEntry, StateKey, StateMap, difference, judge_by_auth_events, judge_by_state,
-    },
+    room::{Judgement, StateKey, StateMap, difference, judge_by_auth_events, judge_by_state},
 };
-use matryx_repository::{Before, Fork, StoreError, StoredEvent, Tip};
-use ruma::{
-    EventId, OwnedEventId, RoomId, events::StateEventType, room_version_rules::RoomVersionRules,
-};
+use matryx_repository::{Before, StoreError, StoredEvent, Tip};
+use ruma::{EventId, OwnedEventId, events::StateEventType, room_version_rules::RoomVersionRules};
 
 use super::{
     Look, Rooms, SendError, TipState, acl,
+    place::{Stand, after},
     work::{Judged, Rows, Work},
 };
 
@@ -38,7 +35,7 @@ pub enum Door {
 /// What became of an event that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
-    /// It has been judged. Rejected and soft-failed events are kept, and shown to no client.
+    /// It has been judged. What is soft-failed is kept, and so is what is rejected for good; no client is shown either.
     Judged(Judgement),
     /// It was known already.
     Known(Judgement),
@@ -75,6 +72,14 @@ impl Rooms {
             None => None,
         };
         let pdu = known.as_ref().map_or(pdu, |known| &known.pdu);
+        if pdu.prev_events().is_empty() {
+            // Only a room's first event follows nothing. If it is ours, nothing can be before it that would have to be judged.
+            let why = "it follows nothing, and is not the room's create event";
+            return Ok(match known {
+                Some(known) => Received::Known(known.fate.clone()),
+                None => Received::Judged(Judgement::Rejected(why.to_owned())),
+            });
+        }
         let named: BTreeSet<&OwnedEventId> =
             pdu.prev_events().iter().chain(pdu.auth_events()).collect();
         let found = self.find_all(work, named.iter().map(|id| &***id)).await?;
@@ -91,14 +96,34 @@ impl Rooms {
             return Ok(Received::Judged(Judgement::Rejected(why)));
         }
 
-        let state = self.state_before(pdu, given, work).await?;
-        let fate = self.judge_received(pdu, &found, &state, given, work).await?;
-        if door == Door::Handshake && fate != Judgement::Accepted {
-            // Whoever brings it is told, and nobody else has it: there is nothing to keep.
+        let alone = judge_alone(pdu, &found, &work.look);
+        if let Err(why) = &alone
+            && !may_keep_rejected(pdu, known.as_deref(), given, &work.look)
+        {
+            // No state is read for what falls without one.
+            return Ok(Received::Judged(Judgement::Rejected(why.clone())));
+        }
+        let stand = self.state_before(pdu, given, work).await?;
+        let fate = match alone {
+            Ok(()) => self.judge_received(pdu, &stand.state, given, work).await?,
+            Err(why) => Judgement::Rejected(why),
+        };
+        let kept = match fate {
+            Judgement::Accepted => true,
+            // Whoever hands it in is told, and nobody else has it: there is nothing to keep.
+            _ if door == Door::Handshake => false,
+            Judgement::SoftFailed(_) => true,
+            Judgement::Rejected(_) => may_keep_rejected(pdu, known.as_deref(), given, &work.look),
+        };
+        if !kept {
             return Ok(Received::Judged(fate));
         }
-        let (before, fork) = place(pdu, &work.look, &state);
-        rows.forks.extend(fork);
+        let (before, fork) = self.place(pdu, &stand, work).await?;
+        let Stand { state, .. } = stand;
+        if let Some(fork) = fork {
+            work.forks.insert(pdu.event_id().clone(), fork.clone());
+            rows.forks.push(fork);
+        }
         work.before.insert(pdu.event_id().clone(), state.clone());
         if fate != Judgement::Accepted {
             let mut event = StoredEvent::received(pdu, fate.clone(), before);
@@ -122,17 +147,16 @@ impl Rooms {
         Ok(Received::Judged(fate))
     }
 
-    /// Steps 4 to 6.
+    /// Steps 5 and 6.
     async fn judge_received(
         &self,
         pdu: &Arc<Pdu>,
-        found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
         before: &StateMap,
         given: &Given,
         work: &mut Work,
     ) -> Result<Judgement, SendError> {
         let rules = Arc::clone(&work.look.rules);
-        if let Err(why) = self.judge_in_place(pdu, found, before, work).await? {
+        if let Err(why) = self.judge_before(pdu, before, work).await? {
             return Ok(Judgement::Rejected(why));
         }
         // 6. … based on the current state, else it is soft-failed.
@@ -154,19 +178,13 @@ impl Rooms {
         Ok(Judgement::Accepted)
     }
 
-    /// Steps 4 and 5.
-    pub(super) async fn judge_in_place(
+    /// Step 5: holds an event against the state before it, else it is rejected.
+    pub(super) async fn judge_before(
         &self,
         pdu: &Arc<Pdu>,
-        found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
         before: &StateMap,
         work: &Work,
     ) -> Result<Result<(), String>, SendError> {
-        // 4. Passes the authorization rules based on the event's auth events, else it is rejected.
-        if let Err(why) = judge_alone(pdu, found, &work.look) {
-            return Ok(Err(why));
-        }
-        // 5. … based on the state before the event, else it is rejected.
         let verdict = self.judge_at(pdu, before, &work.look.rules, work).await?;
         Ok(verdict.map_err(|why| format!("by the state before it: {why}")))
     }
@@ -200,91 +218,6 @@ impl Rooms {
             by_key.get(&StateKey::new(kind.clone(), key)).map(|event| Arc::clone(&event.pdu))
         };
         Ok(judge_by_state(pdu, rules, &look_up))
-    }
-
-    /// The state before an event: after its one predecessor, or resolved from the states after several.
-    async fn state_before(
-        &self,
-        pdu: &Pdu,
-        given: &Given,
-        work: &Work,
-    ) -> Result<StateMap, SendError> {
-        let prev: BTreeSet<&OwnedEventId> = pdu.prev_events().iter().collect();
-        let tips: BTreeSet<&OwnedEventId> =
-            work.look.tips.iter().map(|tip| &tip.tip.event_id).collect();
-        if prev == tips {
-            return Ok(work.look.state.clone());
-        }
-        let mut forks = Vec::with_capacity(prev.len());
-        for id in prev {
-            let known = self.known_after(id, work).await?;
-            forks.extend(known.or_else(|| given.after.get(id).cloned()));
-        }
-        self.resolved(forks, work).await
-    }
-
-    /// The state after an event that has its place in the room; `None` if we hold no such event.
-    pub(super) async fn known_after(
-        &self,
-        id: &EventId,
-        work: &Work,
-    ) -> Result<Option<StateMap>, StoreError> {
-        if let Some(tip) = work.look.tips.iter().find(|tip| tip.tip.event_id == id) {
-            return Ok(Some(tip.state.clone()));
-        }
-        match work.before.get(id) {
-            Some(before) => Ok(Some(after(before, work.fresh.get(id).map(|event| &**event)))),
-            None => self.state_after(id).await,
-        }
-    }
-
-    /// The state after a stored event; `None` if there is no such event, or it came without its place.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub(super) async fn state_after(&self, id: &EventId) -> Result<Option<StateMap>, StoreError> {
-        let Some(event) = self.events().get(id).await? else { return Ok(None) };
-        let before = self.state_before_event(&event).await?;
-        Ok(before.map(|before| after(&before, Some(&event))))
-    }
-
-    /// The state before a stored event; `None` if it is not known.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn state_before_event(
-        &self,
-        event: &StoredEvent,
-    ) -> Result<Option<StateMap>, StoreError> {
-        let (room, id) = (event.pdu.room_id(), event.pdu.event_id());
-        match event.before {
-            Before::Log(n) => self.state_at(room, n).await.map(Some),
-            Before::Unknown => Ok(None),
-            Before::Fork => {
-                let fork = self.database().fork(id).await?.ok_or_else(|| {
-                    StoreError::inconsistent("fork", id, "the state before the event is not kept")
-                })?;
-                let mut state = self.state_at(room, fork.base).await?;
-                for (key, entry) in fork.delta {
-                    match entry {
-                        Some(entry) => state.insert(key, entry),
-                        None => state.remove(&key),
-                    };
-                }
-                Ok(Some(state))
-            }
-        }
-    }
-
-    /// The room's current state as it was at line `n`: from memory if the room was looked at lately.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn state_at(&self, room: &RoomId, n: i64) -> Result<StateMap, StoreError> {
-        match self.memory().get(room).and_then(|room| room.look_at_line(n)) {
-            Some(look) => Ok(look.state.clone()),
-            None => self.database().state_at(room, n, None).await,
-        }
     }
 
     /// What an accepted event makes of the extremities and of the current state.
@@ -347,6 +280,18 @@ pub(super) fn judge_alone(
         .map_err(|why| format!("by its auth events: {why}"))
 }
 
+/// Whether the rejection of an event may be kept, which makes it final. What other servers tell of a state makes nothing final,
+/// nor does it take away what has been accepted for what it allows: others rest on that. And servers that have never been in the
+/// room leave nothing behind in it.
+fn may_keep_rejected(pdu: &Pdu, known: Option<&StoredEvent>, given: &Given, look: &Look) -> bool {
+    let sender = pdu.sender();
+    let has_been_here = || {
+        look.servers.contains_key(sender.server_name())
+            || look.entry(&StateKey::member(sender)).is_some()
+    };
+    given.after.is_empty() && known.is_none() && has_been_here()
+}
+
 /// What has to be had before an event can be judged: predecessors with their state, and auth events.
 fn missing(
     pdu: &Pdu,
@@ -360,28 +305,4 @@ fn missing(
     let auth = pdu.auth_events().iter().filter(|id| !found.contains_key(*id));
     let all: BTreeSet<&OwnedEventId> = prev.chain(auth).collect();
     all.into_iter().cloned().collect()
-}
-
-/// The state after an event: a rejected event changes nothing.
-pub(super) fn after(before: &StateMap, event: Option<&StoredEvent>) -> StateMap {
-    let mut state = before.clone();
-    if let Some(event) = event
-        && !matches!(event.fate, Judgement::Rejected(_))
-        && let Some(key) = event.pdu.key()
-    {
-        let event_id = event.pdu.event_id().clone();
-        state.insert(key, StateEntry { event_id, membership: event.pdu.membership() });
-    }
-    state
-}
-
-/// How the state before an event is kept: as a point of the log, or as the difference to one.
-pub(super) fn place(pdu: &Pdu, look: &Look, state: &StateMap) -> (Before, Option<Fork>) {
-    let delta: Vec<_> =
-        difference(&look.state, state).into_iter().map(|change| (change.key, change.new)).collect();
-    if delta.is_empty() {
-        return (Before::Log(look.n), None);
-    }
-    let fork = Fork { event_id: pdu.event_id().clone(), base: look.n, delta, like: None };
-    (Before::Fork, Some(fork))
 }

@@ -27,6 +27,8 @@ pub(super) struct Work {
     pub(super) fresh: HashMap<OwnedEventId, Arc<StoredEvent>>,
     /// The state before what has been received so far.
     pub(super) before: HashMap<OwnedEventId, StateMap>,
+    /// How that is kept, where it is no point of the log.
+    pub(super) forks: HashMap<OwnedEventId, Fork>,
     /// The records of local users that have been written so far.
     pub(super) mine: HashMap<OwnedUserId, Arc<Mine>>,
     /// Events of which nothing was kept before the group, not even a redaction: nobody need look for them in the store.
@@ -79,6 +81,7 @@ impl Work {
             events: HashMap::new(),
             fresh: HashMap::new(),
             before: HashMap::new(),
+            forks: HashMap::new(),
             mine: HashMap::new(),
             strangers: Arc::default(),
             early: HashMap::new(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use matryx_core::{
     event::Pdu,
     membership::Membership,
-    room::{Judgement, StateMap},
+    room::{Judgement, StateKey, StateMap},
 };
 use matryx_repository::{Before, Gap};
 use ruma::{OwnedEventId, OwnedRoomId, RoomVersionId};
@@ -134,5 +134,83 @@ fn a_gap_is_seen_and_filled() {
         // What was only learnt has become part of the history, and is known.
         let heard = here.rooms.receive(get(&there, join).await, Door::Transaction).await.unwrap();
         assert_eq!(heard, Received::Known(Judgement::Accepted));
+    });
+}
+
+/// A state without some user's membership.
+fn without(state: &StateMap, user: &str) -> StateMap {
+    state.without(&StateKey::member(user.try_into().unwrap()))
+}
+
+#[test]
+fn what_is_told_of_a_state_rejects_nothing_for_good() {
+    run(async {
+        let (here, there, room, said) = apart().await;
+        let [.., before_last, last] = &said[..] else { panic!() };
+        let mut alone = Vec::new();
+        for id in &said[..said.len() - 1] {
+            alone.push(get(&there, id).await);
+        }
+        here.rooms.learn(&room, alone).await.unwrap();
+        let after = state_after(&there, before_last).await;
+        for (state, fit) in [(without(&after, "@a:x"), false), (after, true)] {
+            let given = Given { after: HashMap::from([(before_last.clone(), state)]) };
+            let heard = here.rooms.receive_at(get(&there, last).await, given).await.unwrap();
+            let accepted = heard == Received::Judged(Judgement::Accepted);
+            assert_eq!(accepted, fit, "{heard:?}");
+        }
+    });
+}
+
+#[test]
+fn what_fills_a_gap_takes_nothing_away_from_what_was_accepted() {
+    run(async {
+        let (here, there, room, said) = apart().await;
+        let [.., before_last, last] = &said[..] else { panic!() };
+        let mut alone = Vec::new();
+        for id in &said[..said.len() - 1] {
+            alone.push(get(&there, id).await);
+        }
+        here.rooms.learn(&room, alone).await.unwrap();
+        let after = state_after(&there, before_last).await;
+        let given = Given { after: HashMap::from([(before_last.clone(), after)]) };
+        here.rooms.receive_at(get(&there, last).await, given).await.unwrap();
+        let held = here.rooms.room(&room).await.unwrap().unwrap();
+        let n = held.look().n;
+
+        let mut events = Vec::new();
+        for id in &said[..5] {
+            events.push(std::sync::Arc::new(get(&there, id).await));
+        }
+        let create = state_after(&there, &events[0].prev_events()[0]).await;
+        // Nobody is in the room that is told, so that nothing of this may be.
+        let mut nobody = without(&create, CREATOR);
+        nobody.remove(&StateKey::join_rules());
+        let filling = |before: StateMap| Filling {
+            n,
+            filled: 0,
+            events: events.clone(),
+            before: HashMap::from([(events[0].event_id().clone(), before)]),
+        };
+        assert_eq!(here.rooms.fill(&room, filling(nobody)).await.unwrap(), 0);
+        let here = here.restart().await;
+        for id in &said[..5] {
+            let kept = here.rooms.events().get(id).await.unwrap().unwrap();
+            assert_eq!((&kept.fate, kept.before), (&Judgement::Accepted, Before::Unknown));
+        }
+        // Both doors are open to those whose membership was among it.
+        let after = state_after(&here, last).await;
+        assert_eq!(here.rooms.room(&room).await.unwrap().unwrap().look().state, after);
+        let content = json!({"body": "still here"});
+        here.say(&room, "@a:x", "m.room.message", None, content).await.unwrap();
+        let more = json!({"body": "me too"});
+        let more = there.say(&room, "@a:x", "m.room.message", None, more).await.unwrap();
+        let more = get(&there, &more.events[0]).await;
+        let heard = here.rooms.receive(more, Door::Transaction).await.unwrap();
+        assert_eq!(heard, Received::Judged(Judgement::Accepted));
+        // Whoever tells it right fills it.
+        assert_eq!(here.rooms.fill(&room, filling(create)).await.unwrap(), 5);
+        let gap = here.rooms.room(&room).await.unwrap().unwrap().look().gaps[&n].clone();
+        assert_eq!((gap.closed(), gap.filled), (true, 5));
     });
 }

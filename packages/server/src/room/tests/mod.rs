@@ -5,4 +5,5 @@ mod forks;
 mod gaps;
 mod imports;
 pub(crate) mod onward;
+mod places;
 pub(crate) mod world;
