@@ -49,6 +49,20 @@ impl StoredEvent {
         Self { pdu, n: None, fate, before, replaces: None, redacted_by: None, sent: None }
     }
 
+    /// An event of a room that is not held here. What it rests on is not known, so that nobody has judged it: kept by itself
+    /// and soft-failed, it allows nothing until it comes again.
+    #[must_use]
+    pub fn unjudged(pdu: &Arc<Pdu>) -> Self {
+        let why = "it came without its room and has not been judged".to_owned();
+        Self::received(pdu, Judgement::SoftFailed(why), Before::Unknown)
+    }
+
+    /// Whether it has been judged, be it by what it rests on alone.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.before != Before::Unknown || !matches!(self.fate, Judgement::SoftFailed(_))
+    }
+
     /// Whether it came alone and has still to be judged in its place.
     #[must_use]
     pub fn awaits_place(&self) -> bool {

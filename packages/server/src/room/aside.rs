@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use matryx_core::{event::Pdu, refusal::Refusal, room::Judgement};
-use matryx_repository::{Before, Errand, Mine, StoredEvent};
+use matryx_core::{event::Pdu, refusal::Refusal};
+use matryx_repository::{Errand, Mine, StoredEvent};
 use ruma::{OwnedEventId, OwnedUserId};
 
 use super::{
@@ -80,25 +80,12 @@ impl Rooms {
         if let Some(pdu) = event
             && self.find(work, pdu.event_id()).await?.is_none()
         {
-            let event = Arc::new(outlier(pdu));
+            let event = Arc::new(StoredEvent::unjudged(&pdu));
             work.fresh.insert(event.pdu.event_id().clone(), Arc::clone(&event));
             rows.events.push(event);
         }
         rows.errands.extend(errand);
         work.write(mine, rows);
         Ok(events)
-    }
-}
-
-/// An event that is kept for what it says and not for where it stands.
-fn outlier(pdu: Arc<Pdu>) -> StoredEvent {
-    StoredEvent {
-        pdu,
-        n: None,
-        fate: Judgement::Accepted,
-        before: Before::Unknown,
-        replaces: None,
-        redacted_by: None,
-        sent: None,
     }
 }

@@ -38,7 +38,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Those of these events that are known.
+    /// Those of these events that are known, and have been judged.
     pub(super) async fn find_all<'a>(
         &self,
         work: &Work,
@@ -53,6 +53,7 @@ impl Rooms {
                 found.insert(id.to_owned(), Arc::clone(event));
             }
         }
+        found.retain(|_, event| event.is_judged());
         Ok(found)
     }
 }

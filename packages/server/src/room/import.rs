@@ -76,6 +76,8 @@ pub(super) struct Ready {
     state: StateMap,
     /// All events that came with it, by which it is known what others have heard of.
     heard: HashSet<OwnedEventId>,
+    /// Those that were kept before without having been judged.
+    rejudged: Vec<Arc<StoredEvent>>,
 }
 
 impl Rooms {
@@ -92,9 +94,13 @@ impl Rooms {
         let rules = super::rooms::rules_of(&version).map_err(SendError::from)?;
         let room = self.lane(&room_id).await?;
         let held = self.held_already(&import, room.look().n > 0).await?;
+        let unjudged = self.held_unjudged(&import).await?;
         let judging = Arc::clone(&rules);
         let task = tokio::task::spawn_blocking(move || judge::judge(import, held, &judging));
-        let (ready, events) = task.await.map_err(|_| SendError::Panicked)??;
+        let (mut ready, events) = task.await.map_err(|_| SendError::Panicked)??;
+        // What is kept already stays as it is, but for an invite that came before its room.
+        let rejudged = events.iter().filter(|event| unjudged.contains(event.pdu.event_id()));
+        ready.rejudged = rejudged.cloned().collect();
         match self.take_in_judged(&room, ready, events).await {
             Ok((Outcome::Said(events), pos)) => {
                 self.memory().use_lately(&room);
@@ -143,7 +149,21 @@ impl Rooms {
             .collect();
         let wanted = named.iter().filter(|id| before || !brought.contains(*id)).copied();
         let brought = brought.iter().filter(|_| before).copied();
-        self.events().get_all(wanted.chain(brought).collect::<HashSet<_>>()).await
+        let mut held = self.events().get_all(wanted.chain(brought).collect::<HashSet<_>>()).await?;
+        held.retain(|_, event| event.is_judged());
+        Ok(held)
+    }
+
+    /// Those events of the import that came before the room: they are about users of ours.
+    async fn held_unjudged(&self, import: &Import) -> Result<HashSet<OwnedEventId>, StoreError> {
+        let ours = |pdu: &&Arc<Pdu>| {
+            pdu.key().is_some_and(|key| local_member(&key, self.server_name()).is_some())
+        };
+        let ours = import.state.iter().chain(&import.auth_chain).filter(ours);
+        let ids: HashSet<&EventId> = ours.map(|pdu| &**pdu.event_id()).collect();
+        let mut held = self.events().get_all(ids).await?;
+        held.retain(|_, event| !event.is_judged());
+        Ok(held.into_keys().collect())
     }
 
     /// Makes an import current. In the lane, so that nothing else happens in the room meanwhile.
@@ -157,6 +177,10 @@ impl Rooms {
         if work.look.servers.contains_key(ours) {
             return Ok(Outcome::Held);
         }
+        for event in &ready.rejudged {
+            work.fresh.insert(event.pdu.event_id().clone(), Arc::clone(event));
+        }
+        rows.events.extend(ready.rejudged.iter().cloned());
         let was = work.look.clone();
         let mut tips = self.untold(&was, ready).await?;
         let after = with(&ready.state, &ready.event);

@@ -18,8 +18,8 @@ use matryx_repository::{Before, StoreError, StoredEvent, Tip};
 use ruma::{EventId, OwnedEventId, events::StateEventType, room_version_rules::RoomVersionRules};
 
 use super::{
-    Look, Rooms, SendError, TipState, acl,
-    place::{Stand, after},
+    Look, Room, Rooms, SendError, TipState, acl,
+    place::{Stand, after, sharing},
     work::{Judged, Rows, Work},
 };
 
@@ -189,6 +189,21 @@ impl Rooms {
         Ok(verdict.map_err(|why| format!("by the state before it: {why}")))
     }
 
+    /// Whether a state that was told allows an event.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn allows(
+        &self,
+        room: &Room,
+        state: &StateMap,
+        event: &StoredEvent,
+    ) -> Result<bool, SendError> {
+        let judged = event.is_judged() && !matches!(event.fate, Judgement::Rejected(_));
+        let work = Work::new(&room.look());
+        Ok(judged && self.judge_before(&event.pdu, state, &work).await?.is_ok())
+    }
+
     /// Holds an event against a state.
     async fn judge_at(
         &self,
@@ -229,7 +244,7 @@ impl Rooms {
         work: &Work,
     ) -> Result<Judged, SendError> {
         let own = StoredEvent::received(pdu, Judgement::Accepted, before);
-        let state = after(&state, Some(&own));
+        let state = after(&sharing(&work.look.state, &state), Some(&own));
         let tip = Tip { event_id: pdu.event_id().clone(), depth: pdu.depth() };
         let mut tips: Vec<TipState> = work
             .look
@@ -289,7 +304,7 @@ fn may_keep_rejected(pdu: &Pdu, known: Option<&StoredEvent>, given: &Given, look
         look.servers.contains_key(sender.server_name())
             || look.entry(&StateKey::member(sender)).is_some()
     };
-    given.after.is_empty() && known.is_none() && has_been_here()
+    given.after.is_empty() && !known.is_some_and(StoredEvent::is_judged) && has_been_here()
 }
 
 /// What has to be had before an event can be judged: predecessors with their state, and auth events.

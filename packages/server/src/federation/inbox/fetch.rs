@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use matryx_core::event::{OpenError, Pdu};
-use ruma::{OwnedEventId, OwnedServerName, ServerName, api::federation::event::get_event};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName, api::federation::event::get_event};
 use serde_json::value::RawValue;
 
 use super::room::servers;
@@ -50,7 +50,9 @@ impl<'a> Search<'a> {
         let wanted: Vec<OwnedEventId> = {
             let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
             let room = MOST.saturating_sub(tried.len());
-            ids.into_iter().filter(|id| tried.insert(id.clone())).take(room).collect()
+            let new = ids.into_iter().filter(|id| !tried.contains(id)).take(room).collect();
+            tried.extend(Vec::clone(&new));
+            new
         };
         let texts: Vec<(OwnedEventId, Box<RawValue>)> = stream::iter(wanted)
             .map(|id| async move { Some((id.clone(), self.ask(&id).await?)) })
@@ -90,14 +92,19 @@ impl<'a> Search<'a> {
         opened.filter(|pdu| pdu.room_id() == self.room.id).collect()
     }
 
-    /// Those of these events that are not kept.
+    /// Whether an event has been asked for.
+    pub(super) fn has_tried(&self, id: &EventId) -> bool {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    /// Those of these events that are not kept, or that nobody has judged.
     pub(super) async fn unknown(
         &self,
         ids: impl IntoIterator<Item = OwnedEventId>,
     ) -> Result<BTreeSet<OwnedEventId>, SendError> {
         let mut ids: BTreeSet<OwnedEventId> = ids.into_iter().collect();
         let held = self.app.rooms.events().get_all(ids.iter().map(|id| &**id)).await?;
-        ids.retain(|id| !held.contains_key(id));
+        ids.retain(|id| !held.get(id).is_some_and(|event| event.is_judged()));
         Ok(ids)
     }
 

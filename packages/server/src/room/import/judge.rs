@@ -65,7 +65,7 @@ pub(super) fn judge(
         .and_then(|()| judge_by_state(&event, rules, &at))
         .map_err(|why| unfit(&format!("the join is not allowed in the room's state: {why}")))?;
     let own = event.key().ok_or_else(|| unfit("the join is no state event"))?;
-    Ok((Ready { version, event, own, state: map, heard }, judged))
+    Ok((Ready { version, event, own, state: map, heard, rejudged: Vec::new() }, judged))
 }
 
 /// Events on their way to a fate.

@@ -22,19 +22,19 @@ use crate::{
     sync::v3::{Question, StateForm, sync},
 };
 
-const CREATOR: &str = "@creator:x";
-const U: &str = "@u:y";
-const W: &str = "@w:y";
+pub(super) const CREATOR: &str = "@creator:x";
+pub(super) const U: &str = "@u:y";
+pub(super) const W: &str = "@w:y";
 
 /// A server with a room, and one whose users come to it.
-struct Two {
-    x: World,
-    y: World,
-    room: OwnedRoomId,
+pub(super) struct Two {
+    pub(super) x: World,
+    pub(super) y: World,
+    pub(super) room: OwnedRoomId,
 }
 
 impl Two {
-    async fn new(version: RoomVersionId) -> Self {
+    pub(super) async fn new(version: RoomVersionId) -> Self {
         let x = World::new(version.clone()).await;
         let y = World::of(server_name!("y").to_owned(), version).await;
         let room = x.room(CREATOR, "public").await;
@@ -47,7 +47,10 @@ impl Two {
         self.x.rooms.room(&self.room).await.unwrap().unwrap().look().state.clone()
     }
 
-    async fn pdus(&self, ids: impl IntoIterator<Item = ruma::OwnedEventId>) -> Vec<Arc<Pdu>> {
+    pub(super) async fn pdus(
+        &self,
+        ids: impl IntoIterator<Item = ruma::OwnedEventId>,
+    ) -> Vec<Arc<Pdu>> {
         let ids: Vec<_> = ids.into_iter().collect();
         let found = self.x.rooms.events().get_all(ids.iter().map(|id| &**id)).await.unwrap();
         found.into_values().map(|event| Arc::clone(&event.pdu)).collect()
@@ -95,7 +98,7 @@ impl Two {
     }
 
     /// A user of `y` joins.
-    async fn join(&self, user: &str) {
+    pub(super) async fn join(&self, user: &str) {
         let import = self.handshake(user).await;
         let event = Pdu::clone(&import.event);
         self.hear_at_x(event).await;

@@ -4,6 +4,7 @@ mod appends;
 mod forks;
 mod gaps;
 mod imports;
+mod invites;
 pub(crate) mod onward;
 mod places;
 pub(crate) mod world;
