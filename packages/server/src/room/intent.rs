@@ -108,6 +108,18 @@ impl From<Elsewhere> for SendError {
     }
 }
 
+impl SendError {
+    /// Whether the same would fail in the same way again: what is kept, or this server, is at fault and not the moment.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(**error, StoreError::Inconsistent { .. }),
+            Self::Panicked => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<StoreError> for SendError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))

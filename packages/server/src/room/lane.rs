@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use futures::FutureExt;
 use matryx_core::{
     event::{Draft, Pdu, Place, seal},
     refusal::{Refusal, RefusalKind},
@@ -56,6 +57,9 @@ pub(super) enum Ask {
     Fill(Filling),
     /// What imports have left behind goes.
     Clear,
+    /// Nothing: it panics.
+    #[cfg(test)]
+    Panic,
 }
 
 impl std::fmt::Debug for Ask {
@@ -70,6 +74,8 @@ impl std::fmt::Debug for Ask {
             Self::Learn(pdus) => write!(f, "Learn({})", pdus.len()),
             Self::Fill(filling) => write!(f, "Fill({}, {})", filling.n, filling.events.len()),
             Self::Clear => f.write_str("Clear"),
+            #[cfg(test)]
+            Self::Panic => f.write_str("Panic"),
         }
     }
 }
@@ -121,7 +127,9 @@ impl Rooms {
                 let count = queue.jobs.len().min(TOGETHER);
                 queue.jobs.drain(..count).collect()
             };
-            let Err((jobs, _)) = self.work_through(&room, jobs).await else { continue };
+            let done = AssertUnwindSafe(self.work_through(&room, jobs)).catch_unwind().await;
+            // Where even that panics, those who wait are told that nobody answers them, and the next have their turn.
+            let Ok(Err((jobs, _))) = done else { continue };
             // Something in the group could not be written. Alone, each job learns its own fate.
             for job in jobs {
                 if let Err((jobs, error)) = self.work_through(&room, vec![job]).await {
@@ -151,7 +159,11 @@ impl Rooms {
         for job in &jobs {
             let mut next = work.clone();
             let mut rows = Rows::default();
-            let outcome = self.run(&job.ask, &mut next, &mut rows).await;
+            let run = AssertUnwindSafe(self.run(&job.ask, &mut next, &mut rows)).catch_unwind();
+            let outcome = run.await.unwrap_or_else(|_| {
+                tracing::error!(room = %room.id, ask = ?job.ask, "room.panicked");
+                Err(SendError::Panicked)
+            });
             if outcome.is_ok() {
                 if !rows.is_empty() {
                     let append = rows.into_append(&next.look, start.pos);
@@ -230,6 +242,8 @@ impl Rooms {
             Ask::Learn(pdus) => self.take_in(pdus, work, rows).await.map(|()| Outcome::Learned),
             Ask::Fill(filling) => self.take_fills(filling, work, rows).await.map(Outcome::Filled),
             Ask::Clear => Ok(self.clear_in(work).await.map(|()| Outcome::Cleared)?),
+            #[cfg(test)]
+            Ask::Panic => panic!("as the test wants"),
         }
     }
 

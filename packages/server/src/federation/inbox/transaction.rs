@@ -1,7 +1,8 @@
 //! A transaction of another server. <https://spec.matrix.org/v1.19/server-server-api/#transactions>
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedTransactionId, ServerName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -34,7 +35,8 @@ pub struct Transaction {
 /// Its rooms are worked on side by side, the events of one room in their order.
 ///
 /// # Errors
-/// When this server fails: the transaction can come again, and what of it has been let in already is known then.
+/// When this server fails for the moment: the transaction can come again, and what of it has been let in already is known
+/// then. A room that can't be judged at all holds up nothing of the others.
 pub async fn take(app: &App, transaction: Transaction) -> Result<Answers, SendError> {
     let Transaction { origin, id, pdus, edus } = transaction;
     let memory = &app.federation.inbox().0;
@@ -66,18 +68,23 @@ async fn deliver(
     let mut rooms = JoinSet::new();
     for (room, pdus) in by_room {
         let (app, origin) = (app.clone(), origin.to_owned());
-        rooms.spawn(async move { room::deliver(&app, &origin, &room, pdus).await });
+        rooms.spawn(async move {
+            let delivered = AssertUnwindSafe(room::deliver(&app, &origin, &room, pdus));
+            let delivered = delivered.catch_unwind().await;
+            (room, delivered.unwrap_or(Err(SendError::Panicked)))
+        });
     }
     let mut answers = Answers::new();
     let mut failed = None;
     while let Some(done) = rooms.join_next().await {
         match done {
-            Ok(Ok(of_room)) => answers.extend(of_room),
-            Ok(Err(error)) => failed = Some(error),
-            Err(panic) => {
-                tracing::error!(%panic, %origin, "inbox.panicked");
-                failed = Some(SendError::Panicked);
+            Ok((_, Ok(of_room))) => answers.extend(of_room),
+            // It would fail again, and the sender would send nothing else any more.
+            Ok((room, Err(error))) if error.lasts() => {
+                tracing::error!(%error, %room, %origin, "inbox.not_judged");
             }
+            Ok((_, Err(error))) => failed = Some(error),
+            Err(_) => failed = Some(SendError::Closed),
         }
     }
     failed.map_or(Ok(answers), Err)

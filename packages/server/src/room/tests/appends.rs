@@ -11,7 +11,7 @@ use super::{
     forks::{CREATOR, Replicas},
     world::{World, draft, run},
 };
-use crate::room::{Intent, Proposal, Received, SendError};
+use crate::room::{Intent, Proposal, Received, SendError, lane::Ask};
 
 #[test]
 fn a_room_is_the_same_after_a_restart() {
@@ -241,5 +241,20 @@ fn what_is_brought_together_is_looked_up_together_and_written_together() {
         assert_eq!(here.rooms.database().asked() - asked, 2, "one read and one commit");
         let again = here.rooms.receive_all(&room, pdus).await.unwrap();
         assert!(again.into_iter().all(|one| matches!(one, Ok(Received::Known(_)))));
+    });
+}
+
+#[test]
+fn a_job_that_panics_is_answered_and_so_are_those_around_it() {
+    run(async {
+        let world = World::new(RoomVersionId::V12).await;
+        let room = world.room("@a:x", "public").await;
+        let held = world.rooms.room(&room).await.unwrap().unwrap();
+        let say = || world.say(&room, "@a:x", "m.room.message", None, json!({"body": "hi"}));
+        let panic = || world.rooms.ask(&held, Ask::Panic);
+        let (before, failed, after) = tokio::join!(say(), panic(), say());
+        assert!(matches!(failed.unwrap_err(), SendError::Panicked));
+        assert_eq!([before.unwrap().events.len(), after.unwrap().events.len()], [1, 1]);
+        say().await.unwrap();
     });
 }
