@@ -18,10 +18,16 @@ impl Rooms {
     /// One state from several, resolved on the blocking pool.
     pub(super) async fn resolved(
         &self,
-        mut forks: Vec<StateMap>,
+        forks: Vec<StateMap>,
         work: &Work,
     ) -> Result<StateMap, SendError> {
-        forks.dedup_by(|a, b| a.ptr_eq(b) || difference(a, b).is_empty());
+        let mut different: Vec<StateMap> = Vec::new();
+        for fork in forks {
+            if !different.iter().any(|other| is_same(other, &fork)) {
+                different.push(fork);
+            }
+        }
+        let forks = different;
         if let [only] = forks.as_slice() {
             return Ok(only.clone());
         }
@@ -82,6 +88,10 @@ impl Rooms {
         }
         Ok(())
     }
+}
+
+fn is_same(a: &StateMap, b: &StateMap) -> bool {
+    a.ptr_eq(b) || (a.len() == b.len() && a.diff(b).next().is_none())
 }
 
 /// The events in which forks differ.

@@ -22,6 +22,9 @@ use super::{Desk, Intent, Proposal, Rooms, SendError, say::may_send};
 /// More tips than this are tied together.
 pub(super) const MANY: usize = 10;
 
+/// More tips than this are tied together at once, however lately some were: whoever makes them can make more.
+const TOO_MANY: usize = 50;
+
 /// The type of what ties them.
 const KNOT: &str = "org.matrix.dummy_event";
 
@@ -37,7 +40,8 @@ impl Rooms {
     /// Ties the tips of rooms together as they become too many, until `shutdown`.
     pub fn tie_tips(self, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
         let mut crowded = self.stream().crowded();
-        let mut last: HashMap<OwnedRoomId, MilliSecondsSinceUnixEpoch> = HashMap::new();
+        // When they were tied the last time, and whether anybody might.
+        let mut last: HashMap<OwnedRoomId, (MilliSecondsSinceUnixEpoch, bool)> = HashMap::new();
         async move {
             loop {
                 let room = tokio::select! {
@@ -47,20 +51,40 @@ impl Rooms {
                 };
                 let Some(room) = room else { return };
                 let now = self.clock().now();
-                last.retain(|_, then| then.0.saturating_add(PAUSE.into()) > now.0);
-                if last.contains_key(&room) {
+                last.retain(|_, (then, _)| then.0.saturating_add(PAUSE.into()) > now.0);
+                let tips = self.tips_of(&room);
+                if last.get(&room).is_some_and(|(_, tied)| !tied || tips <= TOO_MANY) {
                     // The next event that comes reminds us.
                     continue;
                 }
-                if let Err(error) = self.tie(&room).await {
+                let tied = self.tie_all(&room).await;
+                if let Err(error) = &tied {
                     tracing::debug!(%error, %room, "room.tie");
                 }
-                last.insert(room, now);
+                last.insert(room, (now, tied.is_ok()));
             }
         }
     }
 
-    /// Ties the tips of a room together, if they still are many and one of our users may.
+    /// How many tips a room has that is in memory.
+    fn tips_of(&self, room: &RoomId) -> usize {
+        self.memory().get(room).map_or(0, |room| room.look().tips.len())
+    }
+
+    /// Ties the tips of a room together until they are few: one event names no more than some of them.
+    async fn tie_all(&self, room: &RoomId) -> Result<(), SendError> {
+        let mut before = usize::MAX;
+        loop {
+            self.tie(room).await?;
+            let left = self.tips_of(room);
+            if left <= MANY || left >= before {
+                return Ok(());
+            }
+            before = left;
+        }
+    }
+
+    /// Ties tips of a room together, if they still are many and one of our users may.
     async fn tie(&self, room: &RoomId) -> Result<(), SendError> {
         let us = self.server_name().to_owned();
         let intent = Intent::new(Vec::new(), move |desk| {

@@ -215,3 +215,25 @@ fn tips_that_pile_up_are_tied_together_and_nobody_sees_it() {
         tying.await.unwrap();
     });
 }
+
+#[test]
+fn however_many_tips_somebody_makes_they_are_few_again_at_once() {
+    run(async {
+        let world = World::new(RoomVersionId::V11).await;
+        let room = world.room(ALICE, "public").await;
+        world.join(&room, "@r:far").await;
+        let shutdown = CancellationToken::new();
+        let tying = tokio::spawn(world.rooms.clone().tie_tips(shutdown.clone()));
+        let held = world.rooms.room(&room).await.unwrap().unwrap();
+        let fork = held.look();
+        // No time passes here, so that the pause between two knots is never over.
+        world.hear_forks(&room, "@r:far", &fork, 200).await;
+        let mut pos = held.look().pos;
+        while held.look().tips.len() > 50 {
+            pos += 1;
+            world.rooms.stream().reached(pos).await;
+        }
+        shutdown.cancel();
+        tying.await.unwrap();
+    });
+}
