@@ -26,6 +26,7 @@ mod federation_outbox;
 mod federation_resident;
 mod federation_signatures;
 mod federation_taken_back;
+mod federation_trust;
 mod federation_wire;
 mod filters;
 mod history;
