@@ -116,7 +116,9 @@ fn a_room_does_not_keep_the_name_of_an_alias_that_is_gone() {
         name(&alice, &other, &room).await.ok();
         let before = alice.sync(Sync::initial()).await;
         alice.delete(&["directory", "room", &other]).await.ok();
-        assert_eq!(alice.sync(Sync::initial()).await.next_batch, before.next_batch);
+        // The server is other tests' too: its position moves, Alice's rooms do not.
+        let news = alice.sync(Sync::since(&before)).await;
+        assert!(news.body["rooms"].is_null(), "{:#}", news.body);
     });
 }
 
