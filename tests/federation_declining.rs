@@ -7,11 +7,11 @@ use futures::{StreamExt, stream};
 use matryx_core::event::SigningKey;
 use matryx_server::clock::Clock;
 use ruma::RoomVersionId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
-    Abroad, Asked, Peer, SharedPair, Sync, TestServer, Told, escaped, eventually, free_address,
-    fresh, has,
+    Abroad, Asked, Hosted, Peer, SharedPair, Sync, TestServer, Told, escaped, eventually,
+    free_address, fresh, has, runtime, v3,
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -89,6 +89,123 @@ async fn out_at_once(what: &str, bob: &crate::support::TestUser, room: &Abroad) 
     bob.sync(Sync::since(&news.next_batch)).await.silent(&room.id);
     bob.sync(Sync::initial()).await.silent(&room.id);
     bob.forget(&room.id).await.ok();
+}
+
+/// Hands in an invite that shows no more of the room than these.
+async fn invite_showing(
+    room: &Abroad,
+    from: &Peer,
+    server: &TestServer,
+    (id, event): (String, Value),
+    shown: Value,
+) {
+    let body = json!({
+        "room_version": room.version, "event": event, "invite_room_state": shown,
+    });
+    let path = format!("/_matrix/federation/v2/invite/{}/{id}", room.id);
+    from.put(server, &path, &body).await.ok();
+}
+
+#[test]
+fn anothers_no_is_not_the_last_word() {
+    PAIR.run(async |pair| {
+        let (server, peer, other) = (&pair.a, Peer::start().await, Peer::start().await);
+        let bob = server.user("bob").await;
+        let room = Abroad::new(&peer, RoomVersionId::V12);
+        let invite = room.says(&peer, &room.host, &bob.id, "invite", &[]);
+        let name = json!({
+            "type": "m.room.name", "state_key": "", "sender": other.user("mod"),
+            "content": { "name": "Tea" },
+        });
+        invite_showing(&room, &peer, server, invite, json!([room.create, room.member, name])).await;
+        peer.on(MAKE, |_: &Asked| Told::error(503, "M_UNKNOWN"));
+        other.on(MAKE, |_: &Asked| Told::error(403, "M_FORBIDDEN"));
+        bob.leave(&room.id).await.ok();
+        other.hears(MAKE).await;
+        room.lets_leave(&peer, &bob.id);
+        assert_eq!(peer.hears(SEND).await.body["sender"], json!(bob.id));
+    });
+}
+
+#[test]
+fn an_invite_that_the_room_never_heard_of_can_be_declined() {
+    PAIR.run(async |pair| {
+        let (server, peer) = (&pair.a, Peer::start().await);
+        let [alice, bob] = server.users(["alice", "bob"]).await;
+        let room = Hosted::public(&peer);
+        room.open(&peer);
+        let (id, event) = peer.event(
+            &room.version,
+            json!({
+                "type": "m.room.member", "state_key": alice.id, "sender": room.creator, "depth": 9,
+                "room_id": room.id, "prev_events": [room.tip], "content": { "membership": "invite" },
+                "auth_events": room.auth_events(&room.creator, &alice.id),
+            }),
+        );
+        let body =
+            json!({ "room_version": room.version, "event": event, "invite_room_state": [] });
+        let path = format!("/_matrix/federation/v2/invite/{}/{id}", room.id);
+        peer.put(server, &path, &body).await.ok();
+        alice.sync(Sync::initial()).await.invited(&room.id);
+        let url = bob.http.url(&v3(&["join", &room.id]));
+        let join = bob.http.request(reqwest::Method::POST, url).json(&json!({}));
+        bob.http.send(join.query(&[("via", peer.name().as_str())])).await.ok();
+        alice.sync(Sync::initial()).await.invited(&room.id);
+        alice.leave(&room.id).await.ok();
+        alice.sync(Sync::initial()).await.silent(&room.id);
+        assert_eq!(peer.count(MAKE), 0);
+    });
+}
+
+#[test]
+fn a_stranger_hastens_nothing() {
+    runtime().block_on(async {
+        let clock = Clock::by_hand(Clock::machine().now());
+        let server = TestServer::start_with(clock.clone(), |config| {
+            Peer::befriend(config);
+            config.testing.short_federation_backoff = false;
+        })
+        .await;
+        let (peer, stranger) = (Peer::start().await, Peer::start().await);
+        let bob = server.user("bob").await;
+        let room = Abroad::new(&peer, RoomVersionId::V12);
+        room.invite(&peer, &server, &bob.id).await;
+        peer.on(MAKE, |_: &Asked| Told::error(500, "M_UNKNOWN"));
+        bob.leave(&room.id).await.ok();
+        let shows_itself = async |who: &Peer, number: usize| {
+            let (_, event) = room.says(who, who.user("x").as_str(), "@y:z", "leave", &[]);
+            let path = format!("/_matrix/federation/v1/send/{number}");
+            let body = json!({
+                "origin": who.name(), "origin_server_ts": 1, "pdus": [event], "edus": [],
+            });
+            who.put(&server, &path, &body).await.ok();
+            bob.sync(Sync::initial()).await;
+        };
+        let attempts = async |count: usize| {
+            eventually("the attempts", async || match peer.count(MAKE) {
+                so_far if so_far >= count => Ok(()),
+                so_far => Err(format!("{so_far} of {count}")),
+            })
+            .await;
+            assert_eq!(peer.count(MAKE), count);
+        };
+        attempts(1).await;
+        // Once more after half a minute, and then not before another has passed.
+        for (number, who) in [&stranger, &peer].into_iter().enumerate() {
+            shows_itself(who, number).await;
+        }
+        assert_eq!(peer.count(MAKE), 1);
+        clock.advance(Duration::from_secs(40));
+        attempts(2).await;
+        clock.advance(Duration::from_secs(100));
+        attempts(3).await;
+        // The next would be two minutes away.
+        clock.advance(Duration::from_secs(70));
+        shows_itself(&stranger, 5).await;
+        assert_eq!(peer.count(MAKE), 3);
+        shows_itself(&peer, 6).await;
+        attempts(4).await;
+    });
 }
 
 #[test]

@@ -109,6 +109,53 @@ fn what_is_shown_of_a_room_has_its_bounds_and_is_of_that_room() {
 }
 
 #[test]
+fn who_knocked_through_a_server_joins_through_it_if_who_let_them_in_is_gone() {
+    PAIR.run(async |pair| {
+        let server = &pair.a;
+        let (host, through, other) =
+            (Peer::start().await, Peer::start().await, Peer::start().await);
+        let bob = server.user("bob").await;
+        let room = Abroad::new(&host, RoomVersionId::V12);
+        lets_knock(&through, &room, &bob);
+        bob.knock_via(&room.id, &[through.name().as_str()]).await.ok();
+        let (id, event) = room.says(&other, other.user("mod").as_str(), &bob.id, "invite", &[]);
+        let shown = json!({
+            "type": "m.room.create", "state_key": "", "sender": other.user("mod"), "content": {},
+        });
+        let mut body = room.handed_in(&event);
+        body["invite_room_state"] = json!([room.create, shown]);
+        let path = format!("/_matrix/federation/v2/invite/{}/{id}", room.id);
+        other.put(server, &path, &body).await.ok();
+        bob.sync(Sync::initial()).await.invited(&room.id);
+        let make_join = "/_matrix/federation/v1/make_join/";
+        for peer in [&host, &through, &other] {
+            peer.on(make_join, |_: &Asked| Told::error(404, "M_NOT_FOUND"));
+        }
+        bob.join(&room.id).await;
+        assert_eq!((other.count(make_join), through.count(make_join)), (1, 1));
+    });
+}
+
+#[test]
+fn a_knock_on_a_room_that_others_of_ours_have_left_goes_to_who_is_in_it() {
+    PAIR.run(async |pair| {
+        let alice = pair.a.user("alice").await;
+        let [bob, carol] = pair.b.users(["bob", "carol"]).await;
+        let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } });
+        let room = alice.new_room(json!({ "room_version": "12", "initial_state": [rules] })).await;
+        alice.invite(&room, &bob).await.ok();
+        bob.join(&room).await.ok();
+        bob.leave(&room).await.ok();
+        carol.knock_via(&room, &[]).await.ok();
+        eventually("the knock", async || {
+            let member = alice.state_event(&room, "m.room.member", &carol.id).await;
+            if member.status == 200 { Ok(()) } else { Err(member.text) }
+        })
+        .await;
+    });
+}
+
+#[test]
 fn a_refused_knock_says_why() {
     PAIR.run(async |pair| {
         let (bob, peer) = (pair.a.user("bob").await, Peer::start().await);

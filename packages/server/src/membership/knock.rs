@@ -28,7 +28,7 @@ use crate::{
     app::App,
     config::ROOM_VERSIONS,
     federation::PeerError,
-    room::{SendError, shown},
+    room::{Look, SendError, shown},
 };
 
 /// How long a server may take over each of the two questions. Somebody waits.
@@ -52,7 +52,7 @@ pub async fn knock(
     if out_of_band::is_resident(app, look.as_deref()) {
         return change(app, room, Verb::Plain(Action::Knock), user, user, content).await;
     }
-    let servers = servers(app, room, via, user).await?;
+    let servers = servers(app, room, look.as_deref(), via, user).await?;
     if servers.is_empty() {
         // Nobody else is in it: we decide alone.
         return change(app, room, Verb::Plain(Action::Knock), user, user, content).await;
@@ -82,14 +82,17 @@ pub async fn knock(
 async fn servers(
     app: &App,
     room: &RoomId,
+    look: Option<&Look>,
     via: Vec<OwnedServerName>,
     user: &UserId,
 ) -> Result<Vec<OwnedServerName>, SendError> {
     let known = out_of_band::way(app, room, user).await?.map(|way| way.via).unwrap_or_default();
     // Since version 12 no server stands in a room's id, and before that it only says who made the room.
     let maker = room.server_name().map(ToOwned::to_owned);
+    // What the room was like when the last of us left it: who was in it then knows what it is like now.
+    let left = look.into_iter().flat_map(|look| look.servers.keys().cloned());
     let mut servers: Vec<OwnedServerName> = Vec::new();
-    for server in via.into_iter().chain(known).chain(maker) {
+    for server in via.into_iter().chain(known).chain(left).chain(maker) {
         if server != app.server_name && !servers.contains(&server) {
             servers.push(server);
         }

@@ -31,7 +31,7 @@ pub(super) async fn deliver(
     }
     let held = app.rooms.room(room).await?;
     let Some(held) = held.filter(|held| held.look().servers.contains_key(&app.server_name)) else {
-        out_of_band::delivered(app, room, &texts).await?;
+        out_of_band::delivered(app, origin, room, &texts).await?;
         return Ok(Answers::new());
     };
     let turn = (origin.to_owned(), room.to_owned());

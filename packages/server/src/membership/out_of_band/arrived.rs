@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use matryx_core::event::Pdu;
-use matryx_repository::Mine;
+use matryx_repository::{Mine, Source};
 use ruma::{OwnedServerName, OwnedUserId, RoomVersionId, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Way, add, is_resident, record};
+use super::{Way, add, is_open, is_resident, record};
 use crate::{
     app::App,
-    room::{Aside, Record, SendError, from_elsewhere},
+    room::{Aside, Known, Record, SendError, from_elsewhere},
 };
 
 /// An invite or a knock of a room that nobody of this server is in.
@@ -45,12 +45,26 @@ pub async fn arrived(app: &App, arrival: Arrival) -> Result<bool, SendError> {
         if same || is_resident(&here, known.look) {
             return Ok(None);
         }
-        let mine = record(known, &who, pdu.room_id(), way.clone(), &pdu);
+        let way = with_the_known(known, way.clone());
+        let mine = record(known, &who, pdu.room_id(), way, &pdu);
         let mine = Mine { stripped: Some(stripped.clone()), ..mine };
         Ok(Some(Record { mine, event: Some(Arc::clone(&pdu)), errand: None }))
     });
     let done = app.rooms.aside(&room, aside).await?;
     Ok(done.events.contains(&event))
+}
+
+/// A way with the servers of an older record that was open: who has knocked through one still reaches the room through it. The
+/// first of them comes before hints.
+fn with_the_known(known: Known<'_>, way: Way) -> Way {
+    let Some(mine) = known.mine else { return way };
+    let (true, Source::OutOfBand { via, .. }) = (is_open(mine), &mine.source) else { return way };
+    let mut all = Vec::new();
+    let through = via.iter().take(1);
+    for server in way.via.iter().take(1).chain(through).chain(&way.via).chain(via) {
+        add(&mut all, server);
+    }
+    Way { via: all, ..way }
 }
 
 /// The servers through which the room is reached: those that are known, and those of whom the stripped state tells.

@@ -2,14 +2,16 @@
 //! shows up who is in the room.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use matryx_core::event::Pdu;
 use matryx_repository::{Database, Errand, StoreError, Task};
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId};
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
+};
 use tokio::sync::{Notify, Semaphore, broadcast::error::RecvError, oneshot};
 
 use super::{
@@ -28,6 +30,9 @@ const LONGEST_WAIT: Duration = Duration::from_hours(6);
 
 /// The same for tests, which bring servers back quickly.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
+
+/// How long after one attempt it is tried again at the earliest, whoever shows up.
+const PAUSE: Duration = Duration::from_mins(1);
 
 /// When an errand is given up. A server that comes back later finds that the user does not answer.
 const GIVEN_UP: Duration = Duration::from_hours(14 * 24);
@@ -52,7 +57,17 @@ struct Inner {
 #[derive(Debug, Default)]
 struct List {
     waiting: BTreeMap<Name, Errand>,
-    running: BTreeSet<Name>,
+    /// Which are on their way.
+    running: BTreeMap<Name, OwnedEventId>,
+    /// When those that are waiting were last on their way, or were begun with.
+    begun: BTreeMap<Name, MilliSecondsSinceUnixEpoch>,
+}
+
+impl List {
+    fn begin(&mut self, name: Name, errand: &Errand, now: MilliSecondsSinceUnixEpoch) {
+        self.running.insert(name.clone(), errand.event.clone());
+        self.begun.insert(name, now);
+    }
 }
 
 /// An errand that comes up now.
@@ -84,7 +99,7 @@ impl Errands {
         let waiting =
             errands.map(|errand| ((errand.room.clone(), errand.user.clone()), errand)).collect();
         Ok(Self(Arc::new(Inner {
-            list: Mutex::new(List { waiting, running: BTreeSet::new() }),
+            list: Mutex::new(List { waiting, ..List::default() }),
             news: Notify::new(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
         })))
@@ -96,9 +111,11 @@ impl Errands {
         self.list().waiting.len()
     }
 
-    /// A server that is in this room, or was, has shown itself: what the room has to be told is told now.
-    pub fn resident_seen(&self, app: &App, room: &RoomId) {
-        self.hasten(app, |errand| errand.room == room);
+    /// A server that is in this room, or was, has shown itself: if it is one of those that lead there, what the room has to be
+    /// told is told now.
+    pub fn resident_seen(&self, app: &App, room: &RoomId, server: &ServerName) {
+        let leads = |errand: &Errand| errand.via.iter().any(|via| via == server);
+        self.hasten(app, |errand| errand.room == room && leads(errand));
     }
 
     /// A server is back.
@@ -106,17 +123,25 @@ impl Errands {
         self.hasten(app, |errand| errand.via.iter().any(|via| via == server));
     }
 
-    /// Errands to tell something become due. What is asked again late is asked late, whoever shows up.
+    /// Errands to tell something become due, if they have not been on their way just now. What is asked again late is asked
+    /// late, whoever shows up.
     fn hasten(&self, app: &App, which: impl Fn(&Errand) -> bool) {
         let now = app.clock.now();
+        let short = app.config.testing.short_federation_backoff;
+        let pause = milliseconds(if short { SHORT_WAIT } else { PAUSE });
         let mut any = false;
-        for errand in self.list().waiting.values_mut() {
+        let mut list = self.list();
+        let List { waiting, begun, .. } = &mut *list;
+        for (name, errand) in waiting {
+            let paused = begun.get(name).map(|begun| begun.0.saturating_add(pause));
+            let soon = MilliSecondsSinceUnixEpoch(paused.unwrap_or_default().max(now.0));
             let tells = matches!(errand.task, Task::Leave { .. } | Task::Undo);
-            if errand.next > now && tells && which(errand) {
-                errand.next = now;
+            if errand.next > soon && tells && which(errand) {
+                errand.next = soon;
                 any = true;
             }
         }
+        drop(list);
         if any {
             self.0.news.notify_one();
         }
@@ -156,7 +181,7 @@ impl Errands {
         {
             let mut list = self.list();
             list.waiting.insert(name.clone(), errand.clone());
-            list.running.insert(name);
+            list.begin(name, &errand, app.clock.now());
         }
         let (errands, app) = (self.clone(), app.clone());
         app.tasks.clone().spawn(async move {
@@ -196,20 +221,23 @@ impl Errands {
     fn start_due(&self, app: &App) -> Option<MilliSecondsSinceUnixEpoch> {
         let now = app.clock.now();
         let mut list = self.list();
-        let List { waiting, running } = &mut *list;
+        let mut due = Vec::new();
         let mut next: Option<MilliSecondsSinceUnixEpoch> = None;
-        for (name, errand) in waiting.iter() {
-            if running.contains(name) {
+        for (name, errand) in &list.waiting {
+            if list.running.contains_key(name) {
                 continue;
             }
             if errand.next > now {
                 next = Some(next.map_or(errand.next, |next| next.min(errand.next)));
                 continue;
             }
+            due.push((name.clone(), errand.clone()));
+        }
+        for (name, errand) in due {
             // The one that ends makes room, and wakes us.
             let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else { break };
-            running.insert(name.clone());
-            let (errands, app, errand) = (self.clone(), app.clone(), errand.clone());
+            list.begin(name, &errand, now);
+            let (errands, app) = (self.clone(), app.clone());
             app.tasks.clone().spawn(async move {
                 errands.run_until_stopped(&app, errand, false).await;
                 drop(place);
@@ -247,12 +275,16 @@ impl Errands {
             tracing::error!(%error, room = %errand.room, "errand.write");
         }
         let mut list = self.list();
-        list.running.remove(&name);
-        // A newer one may have taken its place.
+        // A newer one may have taken its place, and be on its way itself.
+        if list.running.get(&name).is_some_and(|event| *event == errand.event) {
+            list.running.remove(&name);
+        }
         if list.waiting.get(&name).is_some_and(|waiting| waiting.event == errand.event) {
-            match next {
-                Some(next) => drop(list.waiting.insert(name, next)),
-                None => drop(list.waiting.remove(&name)),
+            if let Some(next) = next {
+                list.waiting.insert(name, next);
+            } else {
+                list.waiting.remove(&name);
+                list.begun.remove(&name);
             }
         }
         drop(list);
@@ -269,9 +301,7 @@ async fn attempt(app: &App, errand: &Errand, first: bool) -> Result<bool, crate:
     if errand.task == Task::Undo {
         return undo::attempt(app, errand).await;
     }
-    let standing = app.rooms.stream().standing(&errand.user).await?;
-    // Whoever has been invited anew, or has joined, does not leave any more.
-    if standing.rooms.get(&errand.room).is_none_or(|mine| mine.event != errand.event) {
+    if !is_current(app, errand).await? {
         return Ok(true);
     }
     let verdict = visit(app, errand, first).await;
@@ -284,6 +314,13 @@ async fn attempt(app: &App, errand: &Errand, first: bool) -> Result<bool, crate:
         }
         (_, Verdict::Done | Verdict::NotThere | Verdict::NobodyKnows) => Ok(true),
     }
+}
+
+/// Whether the user's record still is what the errand is about: whoever has been invited anew, or has joined, does not leave any
+/// more.
+pub(super) async fn is_current(app: &App, errand: &Errand) -> Result<bool, StoreError> {
+    let standing = app.rooms.stream().standing(&errand.user).await?;
+    Ok(standing.rooms.get(&errand.room).is_some_and(|mine| mine.event == errand.event))
 }
 
 /// How long after something has failed it is tried again for the first time.

@@ -17,7 +17,7 @@ use ruma::{
     UInt, UserId, events::TimelineEventType,
 };
 
-use super::{Way, errands::errand, pending, record, way_of};
+use super::{Way, errands::errand, pending, record, unheard_of, way_of};
 use crate::{
     app::App,
     room::{Aside, Known, Record, SendError},
@@ -40,7 +40,8 @@ pub(in super::super) async fn leave(
     let standing = app.rooms.stream().standing(user).await?;
     let look = app.rooms.room(room).await?.map(|room| room.look());
     let known = Known { look: look.as_deref(), mine: standing.rooms.get(room).map(|mine| &**mine) };
-    let Some(mine) = known.mine.filter(|_| way_of(app, known).is_some()) else { return Ok(None) };
+    let aside = way_of(app, known).is_some() || unheard_of(app, known).is_some();
+    let Some(mine) = known.mine.filter(|_| aside) else { return Ok(None) };
     match mine.membership {
         Membership::Left => return Ok(Some(mine.event.clone())),
         Membership::Joined => return Ok(None),
@@ -86,14 +87,18 @@ pub(super) async fn write(
     let made = Arc::new(Mutex::new(None));
     let making = Arc::clone(&made);
     let aside = Aside::new(user.to_owned(), move |known| {
-        let open = pending(&here, known).filter(|(mine, _)| mine.event == stood);
+        let open = pending(&here, known);
+        // A room that we are in ourselves and that has not heard of it has nothing to be told.
+        let told = open.is_some() && only.is_none();
+        let open =
+            open.or_else(|| unheard_of(&here, known)).filter(|(mine, _)| mine.event == stood);
         let Some((mine, way)) = open else { return Ok(None) };
         if only.as_ref().is_some_and(|only| *only != mine.event) {
             return Ok(None);
         }
         let leave = local(&here, mine, &way, reason.as_deref(), depth)?;
         let task = Task::Leave { reason: reason.clone() };
-        let errand = only.is_none().then(|| errand(&here, &leave, &way, task, PATIENCE));
+        let errand = told.then(|| errand(&here, &leave, &way, task, PATIENCE));
         (*making.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&errand);
         let mine = record(known, &who, &mine.room, way, &leave);
         Ok(Some(Record { mine, event: Some(Arc::new(leave)), errand }))

@@ -76,10 +76,21 @@ fn add(via: &mut Vec<OwnedServerName>, server: &ruma::ServerName) {
 
 /// A record that is still open: the user is invited or knocking, and nobody of this server is in the room.
 fn pending<'a>(app: &App, known: Known<'a>) -> Option<(&'a Mine, Way)> {
-    let mine = known.mine?;
-    let open = matches!(mine.membership, Membership::Invited | Membership::Knocking);
-    let way = way_of(app, known).filter(|_| open)?;
-    Some((mine, way))
+    let mine = known.mine.filter(|mine| is_open(mine))?;
+    Some((mine, way_of(app, known)?))
+}
+
+/// A record that is still open although users of ours are in the room: the room has never heard of it.
+fn unheard_of<'a>(app: &App, known: Known<'a>) -> Option<(&'a Mine, Way)> {
+    let mine = known.mine.filter(|mine| is_open(mine))?;
+    let look = known.look.filter(|look| is_resident(app, Some(look)))?;
+    let Source::OutOfBand { version, via } = &mine.source else { return None };
+    let way = || Way { version: version.clone(), via: via.clone() };
+    (look.membership(&mine.user) == Membership::Left).then(|| (mine, way()))
+}
+
+fn is_open(mine: &Mine) -> bool {
+    matches!(mine.membership, Membership::Invited | Membership::Knocking)
 }
 
 /// A record of this user out of band, in place of the one that stands.

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use matryx_core::{event::Pdu, membership::Membership};
 use matryx_repository::{StoreError, Task};
-use ruma::{OwnedUserId, RoomId, RoomVersionId, UserId, events::TimelineEventType};
+use ruma::{OwnedUserId, RoomId, RoomVersionId, ServerName, UserId, events::TimelineEventType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -57,7 +57,7 @@ pub async fn room_version(
 /// # Errors
 /// Why the server could not.
 pub async fn received(app: &App, pdu: Pdu) -> Result<Heard, SendError> {
-    app.errands.resident_seen(app, pdu.room_id());
+    app.errands.resident_seen(app, pdu.room_id(), pdu.sender().server_name());
     let pdu = Arc::new(pdu);
     let Some(user) = turned_away(app, &pdu) else { return Ok(Heard::Nothing) };
     let standing = app.rooms.stream().standing(&user).await?;
@@ -66,8 +66,7 @@ pub async fn received(app: &App, pdu: Pdu) -> Result<Heard, SendError> {
     let known = Known { look: look.as_deref(), mine };
     let Some((mine, way)) = pending(app, known) else { return Ok(Heard::Nothing) };
     let stood = app.rooms.events().get(&mine.event).await?;
-    let is_known_to =
-        |server: &ruma::ServerName| way.via.first().is_some_and(|first| first == server);
+    let is_known_to = |server: &ServerName| way.via.first().is_some_and(|first| first == server);
     let counts = match mine.membership {
         Membership::Invited => stood.is_some_and(|invite| invite.pdu.sender() == pdu.sender()),
         _ => is_known_to(pdu.sender().server_name()),
@@ -121,6 +120,7 @@ async fn hint(
 /// Why the server could not.
 pub async fn delivered(
     app: &App,
+    origin: &ServerName,
     room: &RoomId,
     events: &[Box<RawValue>],
 ) -> Result<(), SendError> {
@@ -130,7 +130,7 @@ pub async fn delivered(
         kind: TimelineEventType,
         state_key: OwnedUserId,
     }
-    app.errands.resident_seen(app, room);
+    app.errands.resident_seen(app, room, origin);
     for event in events {
         let Ok(named) = serde_json::from_str::<Named>(event.get()) else { continue };
         if named.kind != TimelineEventType::RoomMember {

@@ -11,7 +11,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use super::leave;
+use super::{errands::is_current, leave};
 use crate::{
     app::App,
     federation::{Client, PeerError},
@@ -39,22 +39,28 @@ pub(super) async fn visit(app: &App, errand: &Errand, first: bool) -> Verdict {
     let client = app.federation.client();
     // What a user has just asked for is tried even where nobody answered lately.
     let client = if first { client.anyway() } else { client.clone() };
-    let mut verdict = Verdict::NobodyKnows;
-    for server in &errand.via {
-        match ask(app, &client, errand, server).await {
+    let mut verdicts = Vec::with_capacity(errand.via.len());
+    for (at, server) in errand.via.iter().enumerate() {
+        let error = match ask(app, &client, errand, server).await {
             Ok(()) => return Verdict::Done,
-            Err(error) => {
-                let (room, user) = (&errand.room, &errand.user);
-                tracing::info!(%error, %server, %room, %user, "errand.visit");
-                match read(&error) {
-                    Verdict::NobodyKnows => {}
-                    Verdict::NotThere => return Verdict::NotThere,
-                    other => verdict = other,
-                }
-            }
+            Err(error) => error,
+        };
+        let (room, user) = (&errand.room, &errand.user);
+        tracing::info!(%error, %server, %room, %user, "errand.visit");
+        match read(&error) {
+            // The server of who has invited, or the one that has let a knock in: it knows.
+            Verdict::NotThere if at == 0 => return Verdict::NotThere,
+            verdict => verdicts.push(verdict),
         }
     }
-    verdict
+    // Another's no may only mean that the event has not come there yet, or that we are denied there: as long as somebody else
+    // may still say yes, it decides nothing.
+    for said in [Verdict::Later, Verdict::NotThere] {
+        if verdicts.contains(&said) {
+            return said;
+        }
+    }
+    Verdict::NobodyKnows
 }
 
 /// What a refusal means. Without an errcode it is not a homeserver that has answered.
@@ -81,6 +87,11 @@ async fn ask(
         Task::Undo => None,
         Task::AskAgain => return Ok(()),
     };
+    // Whoever has been invited anew meanwhile would decline that.
+    let leaves = matches!(errand.task, Task::Leave { .. });
+    if leaves && !is_current(app, errand).await.unwrap_or(true) {
+        return Ok(());
+    }
     if answer.room_version.as_ref().is_some_and(|version| *version != errand.version) {
         return Err(malformed(format!(
             "it says that the room is not of version {}",
