@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, header::RETRY_AFTER};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use matryx_core::event::SigningKey;
 use ruma::{
@@ -203,8 +203,8 @@ impl Client {
         }
         let (parts, body) = response.into_parts();
         let refusal = match read(to, body, REFUSAL_LIMIT).await {
-            Ok(body) => refusal(to, parts.status, &body),
-            Err(PeerError::Malformed(_)) => refusal(to, parts.status, &[]),
+            Ok(body) => refusal(to, &parts, &body),
+            Err(PeerError::Malformed(_)) => refusal(to, &parts, &[]),
             Err(broken) => broken,
         };
         if refusal.is_absent() {
@@ -264,13 +264,18 @@ async fn read(to: &ServerName, body: Body, limit: usize) -> Result<Bytes, PeerEr
 }
 
 /// What a refusal says, as far as anybody is to know of it.
-fn refusal(to: &ServerName, status: StatusCode, body: &[u8]) -> PeerError {
+fn refusal(to: &ServerName, parts: &http::response::Parts, body: &[u8]) -> PeerError {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let sentence = brief(text("error").unwrap_or("it does not say why"));
     let errcode = text("errcode").filter(|code| is_code(code)).map(ErrorCode::from);
     let room_version = text("room_version").and_then(|version| version.try_into().ok());
-    PeerError::Refused { server: to.to_owned(), status, errcode, sentence, room_version }
+    let header = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = header
+        .map(Duration::from_secs)
+        .or_else(|| body.get("retry_after_ms").and_then(Value::as_u64).map(Duration::from_millis));
+    let (server, status) = (to.to_owned(), parts.status);
+    PeerError::Refused { server, status, errcode, sentence, room_version, retry_after }
 }
 
 /// Whether it can be a code: letters, digits, and what stands between them.

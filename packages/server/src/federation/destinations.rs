@@ -1,7 +1,7 @@
 //! Which servers are there: one place that knows, for everyone who sends something.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -57,6 +57,8 @@ struct Parts {
     /// Held while a change is written: what is written last is what is known last.
     writing: Mutex<()>,
     up: broadcast::Sender<OwnedServerName>,
+    /// Servers that are there and yet refuse something: whoever waits for them hears of it when they next show themselves.
+    watched: RwLock<HashSet<OwnedServerName>>,
     backoff: Backoff,
     database: Database,
     clock: Clock,
@@ -85,12 +87,13 @@ impl Destinations {
         }
         let (absent, in_passing) = (RwLock::new(absent), Cache::new(IN_PASSING));
         let (up, _) = broadcast::channel(NEWS);
-        let writing = Mutex::new(());
+        let (writing, watched) = (Mutex::new(()), RwLock::default());
         Ok(Self(Arc::new(Parts {
             absent,
             in_passing,
             writing,
             up,
+            watched,
             backoff,
             database,
             clock,
@@ -129,6 +132,11 @@ impl Destinations {
     /// A server has answered, or has asked us something.
     pub async fn succeeded(&self, server: &ServerName) {
         if self.is_up(server) {
+            if self.is_watched(server) {
+                self.set_watched(server, false);
+                // Fails when nobody listens.
+                let _ = self.0.up.send(server.to_owned());
+            }
             return;
         }
         let writing = self.0.writing.lock().await;
@@ -182,6 +190,25 @@ impl Destinations {
             since: known.map_or(now, |absence| absence.since),
             until: after(now, self.spread(self.0.backoff.after(failures))),
         })
+    }
+
+    /// Counts a server that has answered, and yet could not do what it was asked for, among those that come back when they
+    /// next show themselves.
+    pub fn watch(&self, server: &ServerName) {
+        self.set_watched(server, true);
+    }
+
+    pub(super) fn is_watched(&self, server: &ServerName) -> bool {
+        self.0.watched.read().unwrap_or_else(PoisonError::into_inner).contains(server)
+    }
+
+    fn set_watched(&self, server: &ServerName, is: bool) {
+        let mut watched = self.0.watched.write().unwrap_or_else(PoisonError::into_inner);
+        if is {
+            watched.insert(server.to_owned());
+        } else {
+            watched.remove(server);
+        }
     }
 
     /// Servers as they come back. Who falls behind is told that something was missed, and looks at what waits.

@@ -1,5 +1,7 @@
 //! What can go wrong when another server is asked.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, RoomVersionId, api::error::ErrorCode};
 
@@ -22,6 +24,8 @@ pub enum PeerError {
         sentence: String,
         /// Its `room_version`: that of the room which it was asked about.
         room_version: Option<RoomVersionId>,
+        /// How long it wants to be left alone: its `Retry-After`, or its `retry_after_ms`.
+        retry_after: Option<Duration>,
     },
     /// It answered something that can't be understood; the sentence names it.
     #[error("{0}")]

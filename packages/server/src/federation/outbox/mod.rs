@@ -187,7 +187,9 @@ impl Outbox {
             self.0.ledger.done([out.place]);
             return Vec::new();
         }
-        let parcel = Arc::new(Parcel::new(out, owed.len()));
+        let parcel = Parcel::new(out, owed.len());
+        let alone = (!out.also.is_empty()).then(|| Arc::new(parcel.alone()));
+        let parcel = Arc::new(parcel);
         let mut idle = Vec::new();
         let mut gone = Vec::new();
         {
@@ -198,7 +200,8 @@ impl Outbox {
                     slots.insert(server.clone(), Slot::default());
                 }
                 let Some(slot) = slots.get_mut(server) else { continue };
-                gone.extend(slot.queue.push(Arc::clone(&parcel)));
+                let outside = alone.as_ref().filter(|_| out.also.contains(server));
+                gone.extend(slot.queue.push(Arc::clone(outside.unwrap_or(&parcel))));
                 idle.extend(self.claim(server.clone(), slot));
             }
         }

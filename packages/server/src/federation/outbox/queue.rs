@@ -40,8 +40,11 @@ pub(super) struct Parcel {
     pub(super) event_id: OwnedEventId,
     /// Whether all that came before it in the room leads to it.
     sole: bool,
-    /// How many servers are still owed it.
-    owed: AtomicUsize,
+    /// Whether it goes to servers that are not in the room and find nothing from anything: who is told that an invite is
+    /// taken back.
+    alone: bool,
+    /// How many servers are still owed it, however it is told to them.
+    owed: Arc<AtomicUsize>,
 }
 
 /// A transaction as it is sent, again and again under the same id until it is acknowledged.
@@ -74,7 +77,19 @@ impl Parcel {
             room: out.room.clone(),
             event_id: out.event_id.clone(),
             sole: out.sole,
-            owed: AtomicUsize::new(owed),
+            alone: false,
+            owed: Arc::new(AtomicUsize::new(owed)),
+        }
+    }
+
+    /// The same event for those servers that get it alone.
+    pub(super) fn alone(&self) -> Self {
+        Self {
+            room: self.room.clone(),
+            event_id: self.event_id.clone(),
+            owed: Arc::clone(&self.owed),
+            alone: true,
+            ..*self
         }
     }
 
@@ -169,7 +184,13 @@ impl Queue {
         let mut rooms: HashMap<OwnedRoomId, (usize, bool)> = HashMap::new();
         let mut kept = VecDeque::new();
         let mut gone = Vec::new();
+        let mut alone = 0;
         for parcel in std::mem::take(&mut self.parcels).into_iter().rev() {
+            if parcel.alone && alone < TOO_FAR {
+                alone += 1;
+                kept.push_front(parcel);
+                continue;
+            }
             let (count, found) = rooms.entry(parcel.room.clone()).or_default();
             if *found || *count == FORKS {
                 gone.push(parcel);
@@ -300,6 +321,25 @@ mod tests {
         let batch = queue.take(String::new).unwrap();
         assert_eq!(ids(&batch.parcels), [1993, 1996, 1997, 1998, 1999, 5000]);
         assert_eq!(gone.iter().filter(|parcel| parcel.place.pos < 5000).count(), 2000 - 5);
+    }
+
+    #[test]
+    fn who_is_far_behind_gets_all_that_nothing_leads_to() {
+        let mut queue = Queue::default();
+        let batch = Batch { id: "failed".into(), parcels: Vec::new(), edus: Vec::new() };
+        queue.failed(batch);
+        let mut gone = Vec::new();
+        for number in 0..1000 {
+            let parcel = parcel(0, number, true);
+            let alone = number % 100 == 7;
+            gone.extend(queue.push(if alone { Arc::new(parcel.alone()) } else { parcel }));
+        }
+        assert!(queue.parcels.len() <= FAR + 1);
+        let waiting: Vec<u64> = queue.parcels.iter().map(|parcel| parcel.place.pos).collect();
+        for number in (7..1000).step_by(100) {
+            assert!(waiting.contains(&number), "{number}");
+        }
+        assert!(gone.iter().all(|parcel| parcel.settle()));
     }
 
     #[test]

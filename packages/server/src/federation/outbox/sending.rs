@@ -50,12 +50,19 @@ impl Outbox {
                 Err(failure) => {
                     failures = failures.saturating_add(1);
                     let until = self.until(&server, &failure, failures);
+                    let earliest = self.earliest(&failure).min(until);
                     let wake = self.put_back(&server, batch, &failure);
+                    let rest = async {
+                        self.0.clock.sleep_until(earliest).await;
+                        tokio::select! {
+                            () = self.0.clock.sleep_until(until) => {}
+                            () = wake.notified() => {}
+                        }
+                    };
                     tokio::select! {
                         biased;
                         () = ground.shutdown.cancelled() => return,
-                        () = self.0.clock.sleep_until(until) => {}
-                        () = wake.notified() => {}
+                        () = rest => {}
                     }
                 }
             }
@@ -150,10 +157,22 @@ impl Outbox {
             Failure::Peer(error) => tracing::info!(%server, %error, "outbox.failed"),
             Failure::Store(error) => tracing::error!(%error, "outbox.read"),
         }
-        match self.0.destinations.may_try(server) {
-            Err(until) => until,
-            Ok(()) => after(self.0.clock.now(), self.0.backoff.after(failures)),
+        if let Err(until) = self.0.destinations.may_try(server) {
+            return until;
         }
+        // It is there: once it shows itself again, it may be able to.
+        self.0.destinations.watch(server);
+        let now = self.0.clock.now();
+        after(now, self.0.backoff.after(failures)).max(self.earliest(failure))
+    }
+
+    /// Before when a server is left alone, even if it shows itself: one that answers says how long it wants that, or is given
+    /// a moment. One that did not answer is tried as soon as it is back.
+    fn earliest(&self, failure: &Failure) -> MilliSecondsSinceUnixEpoch {
+        let now = self.0.clock.now();
+        let Failure::Peer(PeerError::Refused { retry_after, .. }) = failure else { return now };
+        let wait = retry_after.unwrap_or_default().max(self.0.backoff.first);
+        after(now, wait.min(self.0.backoff.longest))
     }
 }
 

@@ -43,6 +43,8 @@ struct Heard {
 #[derive(Debug, Default)]
 struct Wire {
     down: Mutex<HashSet<OwnedServerName>>,
+    /// Who is there, and answers 500.
+    failing: Mutex<HashSet<OwnedServerName>>,
     /// What a server takes for no event, and answers 400.
     refused: Mutex<Option<String>>,
     heard: watch::Sender<Vec<Heard>>,
@@ -64,16 +66,20 @@ impl Transport for Wire {
             id: request.uri().path().rsplit('/').next().unwrap().to_owned(),
             said: body["pdus"].as_array().unwrap().iter().map(said).collect(),
             edus: body.get("edus").map_or(0, |edus| edus.as_array().unwrap().len()),
-            answered: !self.down.lock().unwrap().contains(to),
+            answered: !self.down.lock().unwrap().contains(to)
+                && !self.failing.lock().unwrap().contains(to),
         };
+        let failing = self.failing.lock().unwrap().contains(to);
         let refused = self.refused.lock().unwrap().as_ref().is_some_and(|r| heard.said.contains(r));
         let answered = heard.answered;
         self.heard.send_modify(|all| all.push(heard));
         async move {
-            if !answered {
+            if !answered && !failing {
                 return Err(TransportError::Unreachable("it is down".to_owned()));
             }
-            let (status, answer) = if refused {
+            let (status, answer) = if failing {
+                (500, json!({"errcode": "M_UNKNOWN", "error": "my database"}))
+            } else if refused {
                 (400, json!({"errcode": "M_BAD_JSON", "error": "what is this"}))
             } else {
                 (200, json!({"pdus": {"$1": {"error": "no"}, "$2": {}}}))
@@ -222,6 +228,27 @@ fn said(heard: &[Heard], server: &ServerName) -> Vec<String> {
 
 fn typing() -> Raw<Edu> {
     Raw::new(&json!({"edu_type": "m.typing", "content": {}})).unwrap().cast_unchecked()
+}
+
+#[test]
+fn who_fails_is_tried_again_when_it_shows_itself() {
+    run(async {
+        let far = server_name!("far");
+        let post = Post::new().await;
+        let room = post.room(&["@r:far"]).await;
+        post.wire.failing.lock().unwrap().insert(far.to_owned());
+        post.say(&room, numbers(0, 1)).await;
+        // The next attempt would be ten minutes away.
+        post.pass(|heard| heard.len() == 8).await;
+        while !post.destinations.is_watched(far) {
+            tokio::task::yield_now().await;
+        }
+        post.clock.advance(Duration::from_secs(10));
+        post.wire.failing.lock().unwrap().clear();
+        post.destinations.succeeded(far).await;
+        let heard = post.wire.wait(|heard| heard.iter().any(|heard| heard.answered)).await;
+        assert_eq!((heard.len(), said(&heard, far)), (9, numbers(0, 1)));
+    });
 }
 
 #[test]

@@ -186,6 +186,7 @@ mod tests {
             errcode: body["errcode"].as_str().map(Into::into),
             sentence: "no".to_owned(),
             room_version: body["room_version"].as_str().map(|v| v.try_into().unwrap()),
+            retry_after: None,
         });
         Failure { server, stage: "make_join", why }
     }
