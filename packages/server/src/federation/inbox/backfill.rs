@@ -12,6 +12,7 @@ use ruma::{
     OwnedEventId, ServerName, UInt,
     api::federation::backfill::get_backfill::v1::Request as GetBackfill,
 };
+use tokio::sync::oneshot;
 
 use super::{fetch::Search, order::leading_to};
 use crate::{
@@ -42,11 +43,35 @@ pub enum Backfilled {
     Unreachable,
 }
 
-/// Fills a gap of a room further from its end. If somebody else does that already, waits for that.
+/// How long whoever pages back waits for it, and how long it may go on then for whoever asks again.
+const PAGE: Duration = Duration::from_secs(30);
+const ALL: Duration = Duration::from_mins(5);
+
+/// Fills a gap of a room further from its end. If somebody else does that already, waits for that. What takes long goes on while
+/// nobody waits for it: a page is not held up by it.
 ///
 /// # Errors
 /// When this server fails.
-pub async fn backfill(app: &App, room: &Room, gap: &Gap) -> Result<Backfilled, SendError> {
+pub async fn backfill(app: &App, room: &Arc<Room>, gap: &Gap) -> Result<Backfilled, SendError> {
+    let (reply, filled) = oneshot::channel();
+    let (here, room, gap) = (app.clone(), Arc::clone(room), gap.clone());
+    app.tasks.spawn(async move {
+        let filled = tokio::select! {
+            () = here.shutdown.cancelled() => Err(SendError::Closed),
+            filled = here.clock.within(ALL, fill(&here, &room, &gap)) => {
+                filled.unwrap_or(Ok(Backfilled::Unreachable))
+            }
+        };
+        // Who has waited may have gone.
+        drop(reply.send(filled));
+    });
+    match app.clock.within(PAGE, filled).await {
+        Some(filled) => filled.unwrap_or(Err(SendError::Closed)),
+        None => Ok(Backfilled::Unreachable),
+    }
+}
+
+async fn fill(app: &App, room: &Room, gap: &Gap) -> Result<Backfilled, SendError> {
     let _turn = app.federation.inbox().0.gaps.take((room.id.clone(), gap.n)).await;
     let now = room.look().gaps.get(&gap.n).cloned();
     let Some(gap) = now.filter(|now| now == gap) else { return Ok(Backfilled::More) };
