@@ -22,22 +22,22 @@ static NUMBER: AtomicUsize = AtomicUsize::new(0);
 const FEDERATION: &str = "/_matrix/federation/v1";
 
 /// A peer with a user in a room of ours.
-struct Guest<'a> {
-    peer: Peer,
-    server: &'a TestServer,
-    alice: TestUser,
-    room: String,
-    user: OwnedUserId,
-    join: OwnedEventId,
+pub struct Guest<'a> {
+    pub peer: Peer,
+    pub server: &'a TestServer,
+    pub alice: TestUser,
+    pub room: String,
+    pub user: OwnedUserId,
+    pub join: OwnedEventId,
 }
 
 impl<'a> Guest<'a> {
     /// A public room of version 11; the peer's user has joined it.
-    async fn new(server: &'a TestServer) -> Self {
+    pub async fn new(server: &'a TestServer) -> Self {
         Self::in_room_with(server, json!({})).await
     }
 
-    async fn in_room_with(server: &'a TestServer, options: Value) -> Self {
+    pub async fn in_room_with(server: &'a TestServer, options: Value) -> Self {
         let peer = Peer::start().await;
         let alice = server.user("alice").await;
         let mut wish = json!({ "preset": "public_chat", "room_version": "11" });
@@ -57,17 +57,17 @@ impl<'a> Guest<'a> {
         guest
     }
 
-    async fn look(&self) -> std::sync::Arc<matryx_server::room::Look> {
+    pub async fn look(&self) -> std::sync::Arc<matryx_server::room::Look> {
         let room = <&RoomId>::try_from(&*self.room).unwrap();
         self.server.app().rooms.room(room).await.unwrap().unwrap().look()
     }
 
-    async fn tips(&self) -> Vec<OwnedEventId> {
+    pub async fn tips(&self) -> Vec<OwnedEventId> {
         self.look().await.prev_events().0
     }
 
     /// An event of the peer's user that follows these.
-    fn event(
+    pub fn event(
         &self,
         kind: &str,
         state_key: Option<&str>,
@@ -78,7 +78,7 @@ impl<'a> Guest<'a> {
     }
 
     /// … which names these events too as what allows it.
-    fn event_by(
+    pub fn event_by(
         &self,
         kind: &str,
         state_key: Option<&str>,
@@ -109,16 +109,16 @@ impl<'a> Guest<'a> {
         self.peer.event(&RoomVersionId::V11, event)
     }
 
-    fn words(&self, text: &str, prev: &[impl Serialize]) -> (OwnedEventId, Value) {
+    pub fn words(&self, text: &str, prev: &[impl Serialize]) -> (OwnedEventId, Value) {
         self.event("m.room.message", None, json!({ "msgtype": "m.text", "body": text }), prev)
     }
 
-    async fn send(&self, events: &[&Value]) -> Answer {
+    pub async fn send(&self, events: &[&Value]) -> Answer {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         self.transaction(&format!("t{number}"), json!(events), json!([])).await
     }
 
-    async fn transaction(&self, id: &str, pdus: Value, edus: Value) -> Answer {
+    pub async fn transaction(&self, id: &str, pdus: Value, edus: Value) -> Answer {
         let body = json!({
             "origin": self.peer.name(), "origin_server_ts": 1, "pdus": pdus, "edus": edus,
         });
@@ -126,19 +126,19 @@ impl<'a> Guest<'a> {
     }
 
     /// What stands in the newest timeline of whoever has been there from the start.
-    async fn said(&self) -> Vec<String> {
+    pub async fn said(&self) -> Vec<String> {
         let synced = self.alice.sync(Sync::initial()).await;
         synced.joined(&self.room).said().into_iter().map(str::to_owned).collect()
     }
 
     /// All of the room's history that is held, in one page.
-    async fn page(&self, dir: &str) -> Value {
+    pub async fn page(&self, dir: &str) -> Value {
         let query = [("dir", dir), ("limit", "100")];
         self.alice.query(&["rooms", &self.room, "messages"], &query).await.ok()
     }
 }
 
-fn path(what: &str) -> String {
+pub fn path(what: &str) -> String {
     format!("{FEDERATION}/{what}/")
 }
 
@@ -182,6 +182,9 @@ fn a_transaction_has_its_limits() {
         let too_many = guest.transaction("m2", json!([]), many(101)).await;
         too_many.refused(400, "M_INVALID_PARAM").says("100");
         guest.transaction("m3", many(50), many(100)).await.ok();
+        let too_long = guest.transaction(&"m".repeat(256), json!([]), json!([])).await;
+        too_long.refused(400, "M_INVALID_PARAM").says("255");
+        guest.transaction(&"m".repeat(255), json!([]), json!([])).await.ok();
     });
 }
 

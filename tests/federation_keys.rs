@@ -349,7 +349,7 @@ fn who_vouches_may_be_away_for_a_while() {
         let event = voucher.sign_event(&version, event);
         voucher.on(OWN, |_| Told::error(503, "M_UNKNOWN"));
         let opened = open(&event).await;
-        let Err(OpenError::Signature(why)) = opened else { panic!("{opened:?}") };
+        let Err(OpenError::Key(why)) = opened else { panic!("{opened:?}") };
         assert!(why.contains(voucher.name().as_str()) && why.contains("503"), "{why}");
         let document = document(&voucher, u64::from(server.app().clock.now().0) + hours(1));
         voucher.on(OWN, move |_| Told::ok(document.clone()));

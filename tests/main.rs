@@ -27,6 +27,7 @@ mod federation_resident;
 mod federation_signatures;
 mod federation_taken_back;
 mod federation_trust;
+mod federation_waiting;
 mod federation_wire;
 mod filters;
 mod history;

@@ -30,6 +30,7 @@ mod time;
 mod token;
 mod user;
 mod value;
+mod waiting;
 
 pub use ahead::Ahead;
 pub use alias::Alias;
@@ -47,3 +48,4 @@ pub use room::{Line, RoomHead, Tip, Version};
 pub use server_key::ServerKey;
 pub use token::{Grant, NextPair, TokenHash};
 pub use user::Account;
+pub use waiting::Waiting;

@@ -110,6 +110,7 @@ impl App {
             tasks,
         }));
         app.tasks.spawn(app.errands.clone().work(app.clone()));
+        app.tasks.spawn(app.federation.inbox().clone().work(app.clone()));
         Ok(app)
     }
 }

@@ -32,6 +32,9 @@ pub enum OpenError {
     /// A signature that it needs is missing or wrong.
     #[error("the event's signatures cannot be verified: {0}")]
     Signature(String),
+    /// The same, where a key is not to be had now: the event may come again.
+    #[error("the event's signatures cannot be verified: {0}")]
+    Key(String),
     /// It is an event, and nobody may let it stand: the signature for the user who authorised a restricted join is missing
     /// or wrong, which is a rule for authorisation and not one for signatures; or a field is too long in a room version
     /// in which servers have kept such events. A caller that keeps rejected events keeps this one, already marked as

@@ -83,8 +83,8 @@ impl Federation {
         );
         let notaries = config.federation.key_notaries.clone();
         let pace = if short { keys::Pace::SHORT } else { keys::Pace::USUAL };
+        let inbox = inbox::Inbox::open(&database).await?;
         let keys = Keys::new(us, own_keys, notaries, pace, client.clone(), database, clock);
-        let inbox = inbox::Inbox::default();
         Ok(Self(Arc::new(Parts { client, destinations, keys, outbox, inbox })))
     }
 

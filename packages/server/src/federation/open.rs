@@ -69,9 +69,7 @@ fn verify(
     let keys = found.for_event(&event, rules);
     let missing = found.why_missing(&event, rules).map(str::to_owned);
     event::open(event, &keys, rules).map_err(|error| match (error, missing) {
-        (OpenError::Signature(why), Some(missing)) => {
-            OpenError::Signature(format!("{why} ({missing})"))
-        }
+        (OpenError::Signature(why), Some(missing)) => OpenError::Key(format!("{why} ({missing})")),
         (error, _) => error,
     })
 }

@@ -195,7 +195,7 @@ fn unopened(error: OpenError) -> ApiError {
         OpenError::Format(why) | OpenError::Version(why) => ApiError::bad_json(format!(
             "The event does not have the form that the room's version asks for: {why}"
         )),
-        error @ (OpenError::Signature(_) | OpenError::Rejected { .. }) => {
+        error @ (OpenError::Signature(_) | OpenError::Key(_) | OpenError::Rejected { .. }) => {
             ApiError::forbidden(format!("The event is not let in: {error}."))
         }
     }

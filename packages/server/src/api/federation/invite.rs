@@ -116,7 +116,7 @@ async fn open(
 ) -> Result<Pdu, ApiError> {
     let hash = object.get("content").cloned();
     let pdu = app.federation.open(object, rules).await.map_err(|error| match error {
-        OpenError::Signature(_) | OpenError::Rejected { .. } => {
+        OpenError::Signature(_) | OpenError::Key(_) | OpenError::Rejected { .. } => {
             ApiError::forbidden(format!("The invite is not signed as it must be: {error}."))
         }
         error => ApiError::bad_json(format!("The invite is no event: {error}.")),

@@ -16,9 +16,19 @@ use crate::{
 /// How large a transaction may be, in bytes: the largest events, and ephemeral messages beside them.
 pub(super) const LARGEST: usize = 12 << 20;
 
+/// How long a transaction's id may be, in bytes: it is remembered with the answer.
+const LONGEST_ID: usize = 255;
+
 pub(super) async fn send(app: App, matrix: Matrix<Request>) -> Result<Response, ApiError> {
     let origin = matrix.origin().to_owned();
     let Request { transaction_id, pdus, edus, .. } = matrix.request;
+    if transaction_id.as_str().len() > LONGEST_ID {
+        return Err(ApiError::new(
+            http::StatusCode::BAD_REQUEST,
+            ErrorKind::InvalidParam,
+            format!("The transaction's id is longer than {LONGEST_ID} bytes."),
+        ));
+    }
     for (what, count, most) in [("PDUs", pdus.len(), MOST_PDUS), ("EDUs", edus.len(), MOST_EDUS)] {
         if count > most {
             return Err(ApiError::new(

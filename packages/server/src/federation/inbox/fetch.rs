@@ -11,7 +11,6 @@ use matryx_core::event::{OpenError, Pdu};
 use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName, api::federation::event::get_event};
 use serde_json::value::RawValue;
 
-use super::room::servers;
 use crate::{
     app::App,
     room::{Room, SendError},
@@ -40,9 +39,16 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(super) fn new(app: &'a App, first: &ServerName, room: &'a Room) -> Self {
-        let mut servers = servers(app, room, first);
-        servers.truncate(SERVERS);
+        let servers = servers(app, room, first);
         Self { app, room, servers, tried: Mutex::default() }
+    }
+
+    /// Those of the servers whose word on the room's state counts: those in the room. What is missing may be the join of another,
+    /// but events are signed, and what somebody says of a state is not. Where nobody else is there any more, all have been there.
+    pub(super) fn residents(&self) -> impl Iterator<Item = &OwnedServerName> {
+        let look = self.room.look();
+        let alone = look.servers.keys().all(|server| *server == self.app.server_name);
+        self.servers.iter().filter(move |server| alone || look.servers.contains_key(*server))
     }
 
     /// Events by their ids, as far as somebody gives them.
@@ -126,4 +132,32 @@ impl<'a> Search<'a> {
         }
         self.app.rooms.learn(&self.room.id, found).await
     }
+}
+
+/// The servers to ask for what is missing in a room: who told us of it, the one with the most users there, and others whom chance
+/// decides on, as far as they are up. Nobody gets among them by their name.
+fn servers(app: &App, room: &Room, first: &ServerName) -> Vec<OwnedServerName> {
+    let look = room.look();
+    let up = |server: &&OwnedServerName| {
+        **server != first
+            && **server != app.server_name
+            && app.federation.destinations().is_up(server)
+    };
+    let mut others: Vec<(&OwnedServerName, u64)> = look
+        .servers
+        .iter()
+        .filter(|(server, _)| up(server))
+        .map(|(name, users)| (name, *users))
+        .collect();
+    let most = others.iter().max_by_key(|(_, users)| *users).map(|(server, _)| (*server).clone());
+    let mut servers: Vec<OwnedServerName> = Vec::with_capacity(SERVERS);
+    servers.extend((*first != *app.server_name).then(|| first.to_owned()));
+    others.retain(|(server, _)| Some(*server) != most.as_ref());
+    servers.extend(most);
+    while servers.len() < SERVERS && !others.is_empty() {
+        let chance = usize::from(u16::from_le_bytes(app.random.bytes()));
+        let (server, _) = others.swap_remove(chance % others.len());
+        servers.push(server.clone());
+    }
+    servers
 }

@@ -25,11 +25,10 @@ pub async fn let_in(app: &App, origin: &ServerName, pdu: Pdu) -> Result<Received
     }
     let room = app.rooms.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
     let search = Search::new(app, origin, &room);
-    let complete = missing::complete(&search, Arc::new(pdu.clone()));
+    let complete = Box::pin(missing::complete(&search, Arc::new(pdu.clone())));
     if let Some(completed) = app.clock.within(PATIENCE, complete).await {
-        completed?;
-    } else {
-        tracing::info!(%origin, event = %pdu.event_id(), "inbox.missing_took_too_long");
+        return completed;
     }
+    tracing::info!(%origin, event = %pdu.event_id(), "inbox.missing_took_too_long");
     app.rooms.receive(pdu, Door::Transaction).await
 }

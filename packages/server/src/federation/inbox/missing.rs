@@ -10,8 +10,10 @@ use std::{
 use matryx_core::event::Pdu;
 use matryx_repository::Before;
 use ruma::{
-    OwnedEventId, UInt, api::federation::event::get_missing_events::v1::Request as GetMissingEvents,
+    OwnedEventId, ServerName, UInt,
+    api::federation::event::get_missing_events::v1::Request as GetMissingEvents,
 };
+use serde_json::value::RawValue;
 
 use super::{fetch::Search, order::leading_to};
 use crate::room::{Door, Given, Received, SendError};
@@ -28,32 +30,66 @@ const ENDS: usize = 20;
 /// How long a server may take over its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Fetches what is missing before an event, and lets it in if that succeeds. Otherwise nothing of the event is kept: it can come
-/// again, or be fetched by what follows it.
-pub(super) async fn complete(search: &Search<'_>, pdu: Arc<Pdu>) -> Result<(), SendError> {
-    let Received::Missing(missing) = receive(search, &pdu).await? else { return Ok(()) };
-    // One fetches, those who miss the same wait and look again.
-    let mut turns = Vec::with_capacity(missing.len());
-    for id in missing {
-        turns.push(search.app.federation.inbox().0.fetches.take(id).await);
+/// How long somebody who misses what another is fetching already waits for that.
+const TURN: Duration = Duration::from_secs(30);
+
+/// How long one attempt may take over what is missing before one event.
+const ATTEMPT: Duration = Duration::from_mins(3);
+
+/// Fetches what is missing before an event, and lets it in if that succeeds.
+pub(super) async fn complete(search: &Search<'_>, pdu: Arc<Pdu>) -> Result<Received, SendError> {
+    let received = receive(search, &pdu).await?;
+    let Received::Missing(missing) = received else { return Ok(received) };
+    // One fetches, those who miss the same wait and look again; but nobody for ever: who fetches chooses whom to ask.
+    let turns = async {
+        let mut turns = Vec::with_capacity(missing.len());
+        for id in missing {
+            turns.push(search.app.federation.inbox().0.fetches.take(id).await);
+        }
+        turns
+    };
+    let _turns = search.app.clock.within(TURN, turns).await;
+    let received = receive(search, &pdu).await?;
+    let Received::Missing(missing) = received else { return Ok(received) };
+    let bring = Box::pin(bring(search, &pdu, missing));
+    if let Some(brought) = search.app.clock.within(ATTEMPT, bring).await {
+        brought?;
+    } else {
+        tracing::info!(event = %pdu.event_id(), "inbox.missing_took_too_long");
     }
-    let Received::Missing(missing) = receive(search, &pdu).await? else { return Ok(()) };
+    receive(search, &pdu).await
+}
+
+/// Brings what is missing before an event, as far as somebody gives it.
+async fn bring(
+    search: &Search<'_>,
+    pdu: &Arc<Pdu>,
+    missing: Vec<OwnedEventId>,
+) -> Result<(), SendError> {
     let (prev, auth): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|id| pdu.prev_events().contains(id));
     if !prev.is_empty() {
-        for event in pull(search, &pdu).await? {
+        for event in pull(search, pdu).await? {
             take(search, &event).await?;
         }
     }
     search.learn(auth).await?;
-    if let Received::Missing(missing) = receive(search, &pdu).await? {
-        tracing::info!(event = %pdu.event_id(), room = %search.room.id, ?missing, "inbox.missing");
-    }
-    Ok(())
+    // Where nothing leads to it, it stands behind a gap itself.
+    take(search, pdu).await
 }
 
-async fn receive(search: &Search<'_>, pdu: &Pdu) -> Result<Received, SendError> {
-    search.app.rooms.receive(pdu.clone(), Door::Transaction).await
+pub(super) async fn receive(search: &Search<'_>, pdu: &Pdu) -> Result<Received, SendError> {
+    let received = search.app.rooms.receive(pdu.clone(), Door::Transaction).await?;
+    Ok(told(search, pdu, received))
+}
+
+/// Those who wait for an event learn that it has come.
+fn told(search: &Search<'_>, pdu: &Pdu, received: Received) -> Received {
+    if !matches!(received, Received::Missing(_)) {
+        let waiting = &search.app.federation.inbox().0.waiting;
+        waiting.placed(search.app, &search.room.id, std::slice::from_ref(pdu.event_id()));
+    }
+    received
 }
 
 /// Lets in an event that we have asked for. What it follows and is not to be had is made up for by the state there.
@@ -68,53 +104,69 @@ async fn take(search: &Search<'_>, pdu: &Pdu) -> Result<(), SendError> {
         given.after.insert(id, state);
     }
     let received = search.app.rooms.receive_at(pdu.clone(), given).await?;
+    let received = told(search, pdu, received);
     tracing::debug!(event = %pdu.event_id(), ?received, "inbox.behind_a_gap");
     Ok(())
 }
 
 /// What leads to an event, as far as the servers give it, each event after those that it follows.
-async fn pull(search: &Search<'_>, pdu: &Pdu) -> Result<Vec<Arc<Pdu>>, SendError> {
+async fn pull(search: &Search<'_>, pdu: &Arc<Pdu>) -> Result<Vec<Arc<Pdu>>, SendError> {
     let mut got: BTreeMap<OwnedEventId, Arc<Pdu>> = BTreeMap::new();
     for server in &search.servers {
-        let mut latest = vec![pdu.event_id().clone()];
+        let mut more = true;
         for _ in 0..ROUNDS {
-            let look = search.room.look();
-            let mut request =
-                GetMissingEvents::new(search.room.id.clone(), look.prev_events().0, latest);
-            request.limit = UInt::try_from(MOST).unwrap_or_default();
-            let answer = search.app.federation.client().ask(server, request, PATIENCE).await;
-            let mut texts = match answer {
-                Ok(answer) => answer.events,
-                Err(error) => {
-                    tracing::debug!(%error, event = %pdu.event_id(), "inbox.missing_not_given");
-                    break;
-                }
-            };
-            let full = texts.len() >= MOST;
-            texts.truncate(MOST);
+            let latest = open_ends(search, pdu, &got).await?.into_iter().take(ENDS).collect();
+            let Some(texts) = ask(search, server, latest).await else { break };
+            more = texts.len() >= MOST;
             let before = got.len();
             let new = search.open(texts).await.into_iter();
             got.extend(new.map(|pdu| (pdu.event_id().clone(), Arc::new(pdu))));
-            let open = open_ends(search, pdu, &got).await?;
-            if open.is_empty() || got.len() == before || !full {
+            if got.len() == before || !more {
                 break;
             }
-            latest = open.into_iter().take(ENDS).collect();
         }
-        if !got.is_empty() {
+        // Who has given all that was asked for would give more: the gap is only longer than we want to fetch now. Who has not
+        // may have forgotten it, or may never have had it.
+        if !got.is_empty() && (more || open_ends(search, pdu, &got).await?.is_empty()) {
             break;
         }
     }
     Ok(leading_to(pdu.prev_events().iter().cloned(), got.into_values().collect()))
 }
 
-/// Those of the events that have been got which follow something that is neither held nor got.
+/// What a server gives of what leads from what we hold to these events; `None` if nothing.
+async fn ask(
+    search: &Search<'_>,
+    server: &ServerName,
+    latest: Vec<OwnedEventId>,
+) -> Option<Vec<Box<RawValue>>> {
+    if latest.is_empty() {
+        return None;
+    }
+    let earliest = search.room.look().prev_events().0;
+    let mut request = GetMissingEvents::new(search.room.id.clone(), earliest, latest);
+    request.limit = UInt::try_from(MOST).unwrap_or_default();
+    match search.app.federation.client().ask(server, request, PATIENCE).await {
+        Ok(mut answer) => {
+            answer.events.truncate(MOST);
+            Some(answer.events)
+        }
+        Err(error) => {
+            tracing::debug!(%error, room = %search.room.id, "inbox.missing_not_given");
+            None
+        }
+    }
+}
+
+/// The event, or those that lead to it and have been got, which follow something that is neither held nor got.
 async fn open_ends(
     search: &Search<'_>,
-    pdu: &Pdu,
+    pdu: &Arc<Pdu>,
     got: &BTreeMap<OwnedEventId, Arc<Pdu>>,
 ) -> Result<BTreeSet<OwnedEventId>, SendError> {
-    let leading = leading_to(pdu.prev_events().iter().cloned(), got.values().cloned().collect());
+    let mut leading =
+        leading_to(pdu.prev_events().iter().cloned(), got.values().cloned().collect());
+    leading.push(Arc::clone(pdu));
     let named: HashSet<&OwnedEventId> = leading
         .iter()
         .flat_map(|pdu| pdu.prev_events())

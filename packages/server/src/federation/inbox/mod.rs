@@ -1,29 +1,32 @@
 //! What other servers send us: transactions, and what is missing before the events in them.
 
+mod again;
 mod backfill;
 mod fetch;
 mod let_in;
 mod missing;
+mod opened;
 mod order;
 mod room;
 mod told;
 mod transaction;
+mod turns;
+mod waiting;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use matryx_repository::{Database, StoreError};
 use moka::sync::Cache;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedTransactionId};
-use tokio::sync::{Mutex as Lock, OnceCell, OwnedMutexGuard};
+use tokio::sync::OnceCell;
 
 pub use self::{
     backfill::{Backfilled, backfill},
     let_in::let_in,
     transaction::{MOST_EDUS, MOST_PDUS, Transaction, take},
 };
+use self::{turns::Turns, waiting::Waiting};
+use crate::app::App;
 
 /// What became of each event of a transaction; a sentence for those that were not let in.
 pub type Answers = BTreeMap<OwnedEventId, Result<(), String>>;
@@ -34,7 +37,7 @@ const ANSWERS: u64 = 10_000;
 /// A transaction is the same as an earlier one if its server and its id are.
 type Name = (OwnedServerName, OwnedTransactionId);
 
-/// What is going on, and what was answered. Cheap to clone.
+/// What is going on, what was answered, and what waits. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Inbox(Arc<Memory>);
 
@@ -47,45 +50,33 @@ struct Memory {
     fetches: Turns<OwnedEventId>,
     /// Which gaps are being filled.
     gaps: Turns<(OwnedRoomId, i64)>,
+    /// What can't be let in yet.
+    waiting: Waiting,
 }
 
-/// Locks by name; a name that nobody holds or waits for costs nothing.
-#[derive(Debug)]
-struct Turns<K>(Mutex<HashMap<K, Weak<Lock<()>>>>);
-
-impl Default for Inbox {
-    fn default() -> Self {
-        Self(Arc::new(Memory {
+impl Inbox {
+    /// Reads what waits.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn open(database: &Database) -> Result<Self, StoreError> {
+        Ok(Self(Arc::new(Memory {
             answers: Cache::new(ANSWERS),
             deliveries: Turns::default(),
             fetches: Turns::default(),
             gaps: Turns::default(),
-        }))
+            waiting: Waiting::open(database).await?,
+        })))
     }
-}
 
-impl<K> Default for Turns<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
+    /// Sees to what waits until the server stops.
+    pub(crate) async fn work(self, app: App) {
+        self.0.waiting.work(&app).await;
     }
-}
 
-impl<K: Eq + Hash> Turns<K> {
-    /// Waits until nobody else holds the name.
-    async fn take(&self, name: K) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if locks.len() >= 2 * locks.values().filter(|lock| lock.strong_count() > 0).count() + 64
-            {
-                locks.retain(|_, lock| lock.strong_count() > 0);
-            }
-            let entry = locks.entry(name).or_default();
-            entry.upgrade().unwrap_or_else(|| {
-                let lock = Arc::new(Lock::new(()));
-                *entry = Arc::downgrade(&lock);
-                lock
-            })
-        };
-        lock.lock_owned().await
+    /// How many events wait for what is missing before them, or for a join.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.count()
     }
 }

@@ -1,21 +1,24 @@
 //! The events of a transaction that belong to one room.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use matryx_core::event::{OpenError, Pdu, event_id_of};
-use ruma::{OwnedEventId, RoomId, ServerName, room_version_rules::RoomVersionRules};
+use matryx_core::event::Pdu;
+use ruma::{RoomId, ServerName};
 use serde_json::value::RawValue;
 
-use super::{Answers, fetch::Search, missing};
+use super::{
+    Answers,
+    opened::{Opened, name_of, open_all},
+};
 use crate::{
     app::App,
-    federation::parse,
     membership::out_of_band,
     room::{Received, Room, SendError},
 };
 
-/// How long a transaction waits for what is missing before the events of one room.
-const PATIENCE: Duration = Duration::from_secs(50);
+/// How long a transaction waits for what is missing before the events of one room, and for a join of it. Who has sent it has
+/// nothing else on its way to us meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Lets in events of one room, in their order.
 pub(super) async fn deliver(
@@ -24,10 +27,15 @@ pub(super) async fn deliver(
     room: &RoomId,
     texts: Vec<Box<RawValue>>,
 ) -> Result<Answers, SendError> {
-    if !is_in(app, room).await? {
-        // One of us may be joining it: what comes meanwhile is said after that.
-        let settled = app.entering.settled(room);
-        app.clock.within(PATIENCE, settled).await;
+    let way = (room.to_owned(), origin.to_owned());
+    let waiting = &app.federation.inbox().0.waiting;
+    if !is_in(app, room).await? && app.entering.is_under_way(room) {
+        // One of us is joining it: what comes meanwhile has its place after that.
+        app.clock.within(PATIENCE, app.entering.settled(room)).await;
+        if !is_in(app, room).await? && app.entering.is_under_way(room) {
+            waiting.keep(app, &way, &texts, false).await?;
+            return Ok(Answers::new());
+        }
     }
     let held = app.rooms.room(room).await?;
     let Some(held) = held.filter(|held| held.look().servers.contains_key(&app.server_name)) else {
@@ -37,78 +45,70 @@ pub(super) async fn deliver(
     let turn = (origin.to_owned(), room.to_owned());
     let _turn = app.federation.inbox().0.deliveries.take(turn).await;
     let look = held.look();
-    let mut answers = Answers::new();
     if let Err(refusal) = look.acl().check(origin) {
         let ids = texts.iter().filter_map(|text| name_of(text, &look.rules));
         return Ok(ids.map(|id| (id, Err(refusal.sentence.clone()))).collect());
     }
-    let pdus = opened(app, room, texts, &look.rules, &mut answers).await;
-    let received = app.rooms.receive_all(room, pdus.clone()).await?;
-    let mut waiting = Vec::new();
-    for (pdu, received) in pdus.into_iter().zip(received) {
-        if let Received::Missing(_) = told(origin, &pdu, received?) {
-            waiting.push(pdu);
+    let (mut answers, mut early) = (Answers::new(), Vec::new());
+    let mut events = Vec::with_capacity(texts.len());
+    for (text, opened) in texts.iter().zip(open_all(app, room, texts.clone(), &look.rules).await) {
+        match opened {
+            Opened::Event(pdu) => {
+                if answers.insert(pdu.event_id().clone(), Ok(())).is_none() {
+                    events.push((&**text, *pdu));
+                }
+            }
+            Opened::Early(id, why) => {
+                early.push(text.clone());
+                answers.extend(id.map(|id| (id, Err(why))));
+            }
+            Opened::Unfit(id, why) => {
+                if let Some(id) = id {
+                    answers.entry(id).or_insert(Err(why));
+                }
+            }
         }
     }
-    if !waiting.is_empty() {
-        let search = Search::new(app, origin, &held);
-        // Who gives up only leaves the rest for when the events, or what follows them, come again.
-        if app.clock.within(PATIENCE, complete(&search, waiting)).await.is_none() {
-            tracing::info!(%origin, %room, "inbox.missing_took_too_long");
-        }
+    early.extend(receive(app, origin, &held, events).await?);
+    if !early.is_empty()
+        && let Some(tried) = waiting.keep(app, &way, &early, true).await?
+    {
+        app.clock.within(PATIENCE, tried).await;
     }
     Ok(answers)
+}
+
+/// Lets in events as far as nothing is missing before them; returns the texts of the others.
+async fn receive(
+    app: &App,
+    origin: &ServerName,
+    room: &Room,
+    mut events: Vec<(&RawValue, Pdu)>,
+) -> Result<Vec<Box<RawValue>>, SendError> {
+    let mut left = usize::MAX;
+    // In the wrong order it is only a matter of trying again.
+    while !events.is_empty() && events.len() < left {
+        left = events.len();
+        let pdus = events.iter().map(|(_, pdu)| pdu.clone()).collect();
+        let received = app.rooms.receive_all(&room.id, pdus).await?;
+        let mut early = Vec::new();
+        let mut placed = Vec::new();
+        for ((text, pdu), received) in events.into_iter().zip(received) {
+            match told(origin, &pdu, received?) {
+                Received::Missing(_) => early.push((text, pdu)),
+                _ => placed.push(pdu.event_id().clone()),
+            }
+        }
+        app.federation.inbox().0.waiting.placed(app, &room.id, &placed);
+        events = early;
+    }
+    Ok(events.into_iter().map(|(text, _)| text.to_owned()).collect())
 }
 
 /// Whether a user of ours is in the room.
 async fn is_in(app: &App, room: &RoomId) -> Result<bool, SendError> {
     let held = app.rooms.room(room).await?;
     Ok(held.is_some_and(|held| held.look().servers.contains_key(&app.server_name)))
-}
-
-/// Checks form, signatures and hashes; what fails is answered, as is everything else that can be named.
-async fn opened(
-    app: &App,
-    room: &RoomId,
-    texts: Vec<Box<RawValue>>,
-    rules: &RoomVersionRules,
-    answers: &mut Answers,
-) -> Vec<Pdu> {
-    let results = app.federation.open_all(texts.clone(), rules).await;
-    let mut pdus = Vec::with_capacity(results.len());
-    for (text, result) in texts.iter().zip(results) {
-        let pdu = match result {
-            Ok(pdu) => pdu,
-            // Rejected events are kept.
-            Err(OpenError::Rejected { event, .. }) => *event,
-            Err(error) => {
-                if let Some(id) = name_of(text, rules) {
-                    answers.entry(id).or_insert_with(|| Err(error.to_string()));
-                }
-                continue;
-            }
-        };
-        if pdu.room_id() != room {
-            let why = format!("the event belongs to {}", pdu.room_id());
-            answers.insert(pdu.event_id().clone(), Err(why));
-            continue;
-        }
-        if answers.insert(pdu.event_id().clone(), Ok(())).is_none() {
-            pdus.push(pdu);
-        }
-    }
-    pdus
-}
-
-/// Fetches what is missing before these events, and lets them in as far as that succeeds.
-async fn complete(search: &Search<'_>, waiting: Vec<Pdu>) {
-    for pdu in waiting {
-        let id = pdu.event_id().clone();
-        match missing::complete(search, Arc::new(pdu)).await {
-            Ok(()) => {}
-            Err(error) => tracing::error!(%error, event = %id, "inbox.complete"),
-        }
-    }
 }
 
 /// Writes down what nobody is told otherwise.
@@ -120,22 +120,4 @@ fn told(origin: &ServerName, pdu: &Pdu, received: Received) -> Received {
         }
     }
     received
-}
-
-fn name_of(text: &RawValue, rules: &RoomVersionRules) -> Option<OwnedEventId> {
-    let mut object = parse(text).ok()?;
-    object.remove("unsigned");
-    event_id_of(&object, rules).ok()
-}
-
-/// The servers that may know of what is missing in a room: who told us first, then those in the room that are up.
-pub(super) fn servers(app: &App, room: &Room, first: &ServerName) -> Vec<ruma::OwnedServerName> {
-    let mut seen: HashSet<&ServerName> = HashSet::from([&*app.server_name]);
-    let look = room.look();
-    std::iter::once(first)
-        .chain(look.servers.keys().map(|server| &**server))
-        .filter(|server| seen.insert(server))
-        .filter(|server| *server == first || app.federation.destinations().is_up(server))
-        .map(ToOwned::to_owned)
-        .collect()
 }

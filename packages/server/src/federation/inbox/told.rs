@@ -72,7 +72,7 @@ impl Search<'_> {
     /// the least missing.
     async fn told(&self, id: &EventId) -> Result<Option<Told>, SendError> {
         let mut best: Option<Told> = None;
-        for server in &self.servers {
+        for server in self.residents() {
             let request = GetStateIds::new(id.to_owned(), self.room.id.clone());
             let answer = self.app.federation.client().ask(server, request, PATIENCE).await;
             let answer = match answer {

@@ -27,7 +27,7 @@ use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName,
     OwnedUserId, RoomId, UInt, UserId,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use self::{attempt::Offer, failures::Failures};
 use super::join::{Locally, locally};
@@ -47,6 +47,7 @@ struct Parts {
     running: Mutex<HashMap<(OwnedRoomId, OwnedUserId), Joining>>,
     /// Held while somebody joins a room: the second one may find that we are in it then.
     rooms: Mutex<HashMap<OwnedRoomId, Weak<tokio::sync::Mutex<()>>>>,
+    ended: Notify,
 }
 
 /// Who wants to join what, and what they say.
@@ -76,6 +77,18 @@ impl Entering {
     pub(super) fn is_running(&self, room: &RoomId, user: &UserId) -> bool {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.contains_key(&(room.to_owned(), user.to_owned()))
+    }
+
+    /// Whether somebody joins this room through another server.
+    #[must_use]
+    pub fn is_under_way(&self, room: &RoomId) -> bool {
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.keys().any(|(joined, _)| joined == room)
+    }
+
+    /// Waits until a join has ended. There is one who waits for that: what came meanwhile has its place then.
+    pub async fn ended(&self) {
+        self.0.ended.notified().await;
     }
 
     fn lock_of(&self, room: &RoomId) -> Arc<tokio::sync::Mutex<()>> {
@@ -121,6 +134,7 @@ pub(super) async fn enter(app: &App, wish: Wish) -> Result<OwnedEventId, SendErr
                 let mut running =
                     app.entering.0.running.lock().unwrap_or_else(PoisonError::into_inner);
                 running.remove(&key);
+                app.entering.0.ended.notify_one();
                 // Who has hung up is not told.
                 drop(reply.send(result));
             });
