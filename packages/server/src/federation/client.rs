@@ -210,7 +210,7 @@ impl Client {
         if refusal.is_absent() {
             self.failed(to).await;
         } else if refusal.errcode().is_some() {
-            self.parts.destinations.succeeded(to).await;
+            self.parts.destinations.answered(to).await;
         }
         Err(refusal)
     }

@@ -129,7 +129,7 @@ impl Destinations {
         self.0.absent.read().unwrap_or_else(PoisonError::into_inner).get(server).copied()
     }
 
-    /// A server has answered, or has asked us something.
+    /// A server has done what it was asked, or has asked us something.
     pub async fn succeeded(&self, server: &ServerName) {
         if self.is_up(server) {
             if self.is_watched(server) {
@@ -137,6 +137,15 @@ impl Destinations {
                 // Fails when nobody listens.
                 let _ = self.0.up.send(server.to_owned());
             }
+            return;
+        }
+        self.answered(server).await;
+    }
+
+    /// A server has answered, if only to refuse: it is there. Who waits until it can do again what it was asked for does not
+    /// hear of it: its own refusal would end the wait that it began.
+    pub async fn answered(&self, server: &ServerName) {
+        if self.is_up(server) {
             return;
         }
         let writing = self.0.writing.lock().await;
