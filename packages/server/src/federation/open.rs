@@ -27,13 +27,6 @@ impl Federation {
         verify(event, &found, rules)
     }
 
-    /// Whether an event's signatures cannot be checked because nobody tells the keys: neither right nor wrong.
-    pub async fn is_keyless(&self, event: &CanonicalJsonObject, rules: &RoomVersionRules) -> bool {
-        let mut needs = Needs::default();
-        needs.add_event(event, rules);
-        self.keys().map_for(needs).await.why_missing(event, rules).is_some()
-    }
-
     /// [`Self::open`] for many events, in their order. Keys are fetched once, and all cores verify.
     pub async fn open_all(
         &self,

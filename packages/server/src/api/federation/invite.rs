@@ -197,9 +197,10 @@ async fn check_create(
     if id.as_str().strip_prefix('$') != Some(pdu.room_id().strip_sigil()) {
         return Err(bad("another room's".to_owned()));
     }
-    match app.federation.open(object.clone(), rules).await {
+    match app.federation.open(object, rules).await {
         Ok(_) => Ok(()),
-        Err(OpenError::Signature(why)) if app.federation.is_keyless(&object, rules).await => {
+        // Nobody tells the keys: its signature is neither right nor wrong, and its hash is the room's name.
+        Err(OpenError::Key(why)) => {
             tracing::info!(room = %pdu.room_id(), %why, "invite.create_not_verified");
             Ok(())
         }

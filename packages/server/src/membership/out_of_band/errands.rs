@@ -115,20 +115,20 @@ impl Errands {
     /// told is told now.
     pub fn resident_seen(&self, app: &App, room: &RoomId, server: &ServerName) {
         let leads = |errand: &Errand| errand.via.iter().any(|via| via == server);
-        self.hasten(app, |errand| errand.room == room && leads(errand));
+        self.hasten(app, PAUSE, |errand| errand.room == room && leads(errand));
     }
 
     /// A server is back.
     fn back(&self, app: &App, server: &ServerName) {
-        self.hasten(app, |errand| errand.via.iter().any(|via| via == server));
+        self.hasten(app, Duration::ZERO, |errand| errand.via.iter().any(|via| via == server));
     }
 
-    /// Errands to tell something become due, if they have not been on their way just now. What is asked again late is asked
-    /// late, whoever shows up.
-    fn hasten(&self, app: &App, which: impl Fn(&Errand) -> bool) {
+    /// Errands to tell something become due, if they have not been on their way within `pause`. What is asked again late is
+    /// asked late, whoever shows up.
+    fn hasten(&self, app: &App, pause: Duration, which: impl Fn(&Errand) -> bool) {
         let now = app.clock.now();
         let short = app.config.testing.short_federation_backoff;
-        let pause = milliseconds(if short { SHORT_WAIT } else { PAUSE });
+        let pause = milliseconds(if short { pause.min(SHORT_WAIT) } else { pause });
         let mut any = false;
         let mut list = self.list();
         let List { waiting, begun, .. } = &mut *list;
@@ -210,7 +210,7 @@ impl Errands {
                 () = due => {}
                 server = up.recv() => match server {
                     Ok(server) => self.back(&app, &server),
-                    Err(RecvError::Lagged(_)) => self.hasten(&app, |_| true),
+                    Err(RecvError::Lagged(_)) => self.hasten(&app, Duration::ZERO, |_| true),
                     Err(RecvError::Closed) => return,
                 },
             }
