@@ -348,10 +348,7 @@ fn the_condition_counts_as_it_is_when_the_keys_are_there() {
         let peer = Peer::start().await;
         let carol = Guest { peer: &peer, server: &scene.server, id: peer.user("carol") };
         carol.join(&club).await;
-        let mut ready = carol.ready("join", &room, |_| {}).await;
-        // A signature with a key that nobody knows yet, for which the peer is asked, and takes its time.
-        ready.event["signatures"][peer.name().as_str()]["ed25519:other"] = json!("AAAA");
-        let (asked, was_asked) = tokio::sync::oneshot::channel();
+        let (asked, mut was_asked) = tokio::sync::oneshot::channel();
         let (go, gone) = std::sync::mpsc::channel::<()>();
         let first = std::sync::Mutex::new(Some((asked, gone)));
         peer.on("/_matrix/key/v2/server", move |_| {
@@ -362,13 +359,26 @@ fn the_condition_counts_as_it_is_when_the_keys_are_there() {
             }
             Told::error(503, "M_UNKNOWN")
         });
-        let hand_in = || carol.hand_in("v2/send_join", &room, &ready).boxed();
-        let joining = until_asked(was_asked, hand_in).await;
+        let (carol, room) = (&carol, &room);
+        let joining = loop {
+            let mut ready = carol.ready("join", room, |_| {}).await;
+            // A signature with a key that nobody knows yet, for which the peer is asked, and takes its time.
+            ready.event["signatures"][peer.name().as_str()]["ed25519:other"] = json!("AAAA");
+            let hand_in = async move { carol.hand_in("v2/send_join", room, &ready).await };
+            let mut handing_in = hand_in.boxed();
+            tokio::select! {
+                biased;
+                _ = &mut was_asked => break handing_in,
+                // Who has been asked a moment ago is left alone for some milliseconds; one good signature is enough.
+                early = &mut handing_in => drop(early.ok()),
+            }
+            carol.leave(room).await;
+        };
         let nobody = json!({ "join_rule": "restricted", "allow": [] });
-        alice.put_state(&room, "m.room.join_rules", "", nobody).await.ok();
+        alice.put_state(room, "m.room.join_rules", "", nobody).await.ok();
         go.send(()).unwrap();
         joining.await.forbidden();
-        assert_eq!(membership(&alice, &room, &carol).await, None);
+        assert_ne!(membership(&alice, room, carol).await.as_deref(), Some("join"));
     });
 }
 
