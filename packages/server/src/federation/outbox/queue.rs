@@ -106,6 +106,12 @@ impl Queue {
         self.thin_out()
     }
 
+    /// How many events wait behind the transaction that is tried.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.parcels.len()
+    }
+
     /// Puts an EDU at the end.
     pub(super) fn push_edu(&mut self, edu: Raw<Edu>) {
         let most = if self.failing { EDUS } else { EDUS_WAITING };

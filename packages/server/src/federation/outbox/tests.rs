@@ -371,6 +371,9 @@ fn an_edu_goes_with_the_next_transaction() {
             post.outbox.edu([far.to_owned()], &typing());
         }
         post.say(&room, numbers(1, 2)).await;
+        while post.outbox.slots()[far].queue.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
         post.bring_up(far).await;
         let heard = post.wire.wait_for(far, "1").await;
         let last = heard.last().unwrap();
