@@ -1,6 +1,6 @@
 //! Requests whose path is enough to refuse them.
 
-use http::{Method, Request};
+use http::Request;
 use ruma::api::{
     IncomingRequest, Metadata,
     error::{DeserializationError, FromHttpRequestError},
@@ -10,7 +10,7 @@ use serde::de::{
     value::{Error, SeqDeserializer},
 };
 
-use super::{ApiError, request::unfit};
+use super::{ApiError, alike::alike, request::unfit};
 
 /// A request of which the path is read at once, as `P`. What is wrong with the rest is told to those who may ask at all.
 pub struct Late<R, P> {
@@ -29,13 +29,7 @@ impl<R, P> Late<R, P> {
     }
 }
 
-impl<R: Metadata, P> Metadata for Late<R, P> {
-    const METHOD: Method = R::METHOD;
-    const RATE_LIMITED: bool = R::RATE_LIMITED;
-    type Authentication = R::Authentication;
-    type PathBuilder = R::PathBuilder;
-    const PATH_BUILDER: R::PathBuilder = R::PATH_BUILDER;
-}
+alike!(Late<R, P> => R, for R: Metadata, P);
 
 impl<R: IncomingRequest, P: DeserializeOwned> IncomingRequest for Late<R, P> {
     type EndpointError = R::EndpointError;

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use ruma::api::{IncomingRequest, Metadata, OutgoingResponse, error::DeserializationError};
 use serde_json::{Map, Value};
 
-use super::own::given;
+use super::{alike::alike, own::given};
 
 /// A request type of ruma's whose body is put right before it is parsed; `M` knows how.
 #[derive(Debug)]
@@ -27,13 +27,7 @@ pub trait Mend {
     fn mend(body: &mut Map<String, Value>) -> Result<(), serde_json::Error>;
 }
 
-impl<R: Metadata, M> Metadata for Mended<R, M> {
-    const METHOD: http::Method = R::METHOD;
-    const RATE_LIMITED: bool = R::RATE_LIMITED;
-    type Authentication = R::Authentication;
-    type PathBuilder = R::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = R::PATH_BUILDER;
-}
+alike!(Mended<R, M> => R, for R: Metadata, M);
 
 impl<R: IncomingRequest, M: Mend> IncomingRequest for Mended<R, M> {
     type EndpointError = R::EndpointError;

@@ -3,6 +3,7 @@
 //! A handler is `async fn(App, Matrix<R>) -> Result<R::Response, ApiError>`; [`endpoint`] registers it on every path
 //! that its request type knows.
 
+mod alike;
 mod endpoint;
 mod error;
 mod identity;
@@ -18,6 +19,7 @@ pub mod serve;
 pub(crate) mod tests;
 mod uia;
 
+pub(crate) use alike::alike;
 pub use endpoint::{endpoint, endpoint_within};
 pub use error::ApiError;
 pub use identity::Authenticate;

@@ -3,13 +3,15 @@
 
 use std::marker::PhantomData;
 
-use http::{Method, Request};
+use http::Request;
 use ruma::api::{IncomingRequest, Metadata, error::DeserializationError};
 use serde::de::{
     DeserializeOwned,
     value::{Error, SeqDeserializer},
 };
 use serde_json::{Map, Value};
+
+use super::alike::alike;
 
 /// A request with the paths and the answer of `R`, the path's variables as `P`, and the body as `B`.
 pub struct Own<R, P, B> {
@@ -23,13 +25,7 @@ pub struct Own<R, P, B> {
 /// A path without variables.
 pub type NoPath = [String; 0];
 
-impl<R: Metadata, P, B> Metadata for Own<R, P, B> {
-    const METHOD: Method = R::METHOD;
-    const RATE_LIMITED: bool = R::RATE_LIMITED;
-    type Authentication = R::Authentication;
-    type PathBuilder = R::PathBuilder;
-    const PATH_BUILDER: R::PathBuilder = R::PATH_BUILDER;
-}
+alike!(Own<R, P, B> => R, for R: Metadata, P, B);
 
 impl<R: IncomingRequest, P: DeserializeOwned, B: DeserializeOwned> IncomingRequest
     for Own<R, P, B>

@@ -6,7 +6,7 @@ use http::StatusCode;
 use ruma::{
     OwnedUserId, UserId,
     api::{
-        IncomingRequest, Metadata,
+        IncomingRequest,
         client::profile::{
             delete_profile_field::v3 as delete, get_profile::v3 as all,
             get_profile_field::v3 as get, set_profile_field::v3 as set,
@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     app::App,
-    http::{ApiError, Matrix},
+    http::{ApiError, Matrix, alike},
     membership,
     user::{Requester, UserError},
 };
@@ -68,13 +68,7 @@ pub(super) struct Set {
     value: Value,
 }
 
-impl Metadata for Set {
-    const METHOD: http::Method = set::Request::METHOD;
-    const RATE_LIMITED: bool = set::Request::RATE_LIMITED;
-    type Authentication = <set::Request as Metadata>::Authentication;
-    type PathBuilder = <set::Request as Metadata>::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = set::Request::PATH_BUILDER;
-}
+alike!(Set => set::Request);
 
 impl IncomingRequest for Set {
     type EndpointError = <set::Request as IncomingRequest>::EndpointError;

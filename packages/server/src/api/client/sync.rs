@@ -5,11 +5,11 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use ruma::{
     UserId,
     api::{
-        BytesBody, IncomingRequest, Metadata, OutgoingResponse,
+        BytesBody, IncomingRequest, OutgoingResponse,
         client::{
             filter::FilterDefinition,
             sync::sync_events::v3::{self, Filter},
@@ -20,7 +20,7 @@ use ruma::{
 
 use crate::{
     app::App,
-    http::{ApiError, Matrix},
+    http::{ApiError, Matrix, alike},
     sync::{
         token::StreamToken,
         v3::{Answer, Question, StateForm, sync as answer},
@@ -89,13 +89,7 @@ async fn filter(
     }
 }
 
-impl Metadata for Request {
-    const METHOD: Method = v3::Request::METHOD;
-    const RATE_LIMITED: bool = v3::Request::RATE_LIMITED;
-    type Authentication = <v3::Request as Metadata>::Authentication;
-    type PathBuilder = <v3::Request as Metadata>::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = v3::Request::PATH_BUILDER;
-}
+alike!(Request => v3::Request);
 
 impl IncomingRequest for Request {
     type EndpointError = <v3::Request as IncomingRequest>::EndpointError;

@@ -1,10 +1,10 @@
 //! Knocking through this server.
 //! <https://spec.matrix.org/v1.19/server-server-api/#knocking-upon-a-room>
 
-use http::{Method, Request};
+use http::Request;
 use matryx_core::membership::Action;
 use ruma::api::{
-    IncomingRequest, Metadata,
+    IncomingRequest,
     error::DeserializationError,
     federation::membership::{create_knock_event::v1 as send, prepare_knock_event::v1 as make},
 };
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{ApiError, Matrix, Plain},
+    http::{ApiError, Matrix, Plain, alike},
 };
 
 /// `GET /_matrix/federation/v1/make_knock/{roomId}/{userId}`
@@ -46,13 +46,7 @@ pub(super) struct Seen {
     knock_state_events: Vec<Box<RawValue>>,
 }
 
-impl Metadata for HandIn {
-    const METHOD: Method = send::Request::METHOD;
-    const RATE_LIMITED: bool = send::Request::RATE_LIMITED;
-    type Authentication = <send::Request as Metadata>::Authentication;
-    type PathBuilder = <send::Request as Metadata>::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = send::Request::PATH_BUILDER;
-}
+alike!(HandIn => send::Request);
 
 impl IncomingRequest for HandIn {
     type EndpointError = <send::Request as IncomingRequest>::EndpointError;

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use ruma::{
     CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomVersionId,
     api::{
-        IncomingRequest, Metadata,
+        IncomingRequest,
         client::room::create_room::v3::Request as Known,
         error::{DeserializationError, ErrorKind},
     },
@@ -21,7 +21,7 @@ use crate::{
     app::App,
     config::ROOM_VERSIONS,
     directory,
-    http::{ApiError, Matrix, NoPath, Own, Plain},
+    http::{ApiError, Matrix, NoPath, Own, Plain, alike},
     room::{self, Created, InitialState, NewRoom, Preset},
 };
 
@@ -38,13 +38,7 @@ pub(in crate::api::client) struct Answer {
     not_invited: BTreeMap<OwnedUserId, Value>,
 }
 
-impl Metadata for Request {
-    const METHOD: Method = Known::METHOD;
-    const RATE_LIMITED: bool = Known::RATE_LIMITED;
-    type Authentication = <Known as Metadata>::Authentication;
-    type PathBuilder = <Known as Metadata>::PathBuilder;
-    const PATH_BUILDER: Self::PathBuilder = Known::PATH_BUILDER;
-}
+alike!(Request => Known);
 
 impl IncomingRequest for Request {
     type EndpointError = <Known as IncomingRequest>::EndpointError;
