@@ -19,15 +19,10 @@ use super::{
     user::{TestUser, fresh},
 };
 
-/// The runtime of all servers and clients here, with stacks as large as the binary's.
+/// The runtime of all servers and clients here.
 pub fn runtime() -> &'static Runtime {
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .thread_stack_size(10 << 20)
-            .enable_all()
-            .build()
-            .expect("a runtime")
-    });
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| matryx_repository::runtime().expect("threads"));
     &RUNTIME
 }
 

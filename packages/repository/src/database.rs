@@ -38,6 +38,15 @@ pub struct DatabaseSettings {
     pub block_cache: u64,
 }
 
+impl DatabaseSettings {
+    /// For tests: a store in this folder that takes little memory, and is not durable.
+    #[must_use]
+    pub fn in_passing(folder: &Path) -> Self {
+        let url = format!("surrealkv://{}?sync=never", folder.join("database").display());
+        Self { url, memtable: 16 << 20, block_cache: 16 << 20 }
+    }
+}
+
 /// Why a database could not be opened. Each sentence is for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

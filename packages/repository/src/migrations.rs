@@ -99,18 +99,9 @@ mod tests {
 
     /// Opens a store, does this to it, and says why it can't be opened again.
     fn reopened(sql: &'static str) -> Option<String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_stack_size(10 << 20)
-            .enable_all()
-            .build()
-            .unwrap();
         let test = async move {
             let folder = tempfile::tempdir().unwrap();
-            let settings = DatabaseSettings {
-                url: format!("surrealkv://{}/database?sync=never", folder.path().display()),
-                memtable: 16 << 20,
-                block_cache: 16 << 20,
-            };
+            let settings = DatabaseSettings::in_passing(folder.path());
             let database = Database::open(&settings, server_name!("x")).await.unwrap();
             database.ask(sql, object! {}).await.unwrap();
             database.close().await.unwrap();
@@ -122,7 +113,7 @@ mod tests {
                 Err(error) => Some(error.to_string()),
             }
         };
-        runtime.block_on(async { tokio::spawn(test).await.unwrap() })
+        crate::runtime().unwrap().block_on(async { tokio::spawn(test).await.unwrap() })
     }
 
     #[test]

@@ -29,23 +29,12 @@ impl Store {
 }
 
 async fn open(folder: &TempDir) -> Database {
-    let settings = DatabaseSettings {
-        url: format!("surrealkv://{}?sync=never", folder.path().join("database").display()),
-        memtable: 16 << 20,
-        block_cache: 16 << 20,
-    };
+    let settings = DatabaseSettings::in_passing(folder.path());
     Database::open(&settings, server_name!("hs1")).await.unwrap()
 }
 
-/// SurrealDB wants larger stacks than a test's thread has.
 fn run(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(10 << 20)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
+    matryx_repository::runtime().unwrap().block_on(test);
 }
 
 fn alice() -> OwnedUserId {

@@ -13,21 +13,13 @@ use ruma::server_name;
 async fn open(folder: &Path) -> Result<Database, OpenError> {
     let settings = DatabaseSettings {
         url: format!("surrealkv://{}", folder.join("database").display()),
-        memtable: 16 << 20,
-        block_cache: 16 << 20,
+        ..DatabaseSettings::in_passing(folder)
     };
     Database::open(&settings, server_name!("hs1")).await
 }
 
-/// SurrealDB wants larger stacks than a test's thread has.
 fn run(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(10 << 20)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
+    matryx_repository::runtime().unwrap().block_on(test);
 }
 
 fn copy(from: &Path, to: &Path) {

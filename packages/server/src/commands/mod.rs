@@ -13,7 +13,6 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use tokio::runtime;
 
 use crate::config::{Config, ConfigError, Loaded};
 
@@ -78,13 +77,9 @@ fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
     Config::load(file, environment)
 }
 
-/// SurrealDB's recursion wants more stack than threads usually have, on the blocking pool too.
-const STACK: usize = 10 << 20;
-
 /// Runs something on the server's runtime: on one of its threads, because the first has only the usual stack.
 fn in_runtime(work: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
-    let runtime =
-        runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build()?;
+    let runtime = matryx_repository::runtime()?;
     let outcome = runtime.block_on(runtime.spawn(work))?;
     // What is still running has had its time.
     runtime.shutdown_background();

@@ -140,23 +140,12 @@ pub(crate) fn draft(sender: &str, kind: &str, state_key: Option<&str>, content: 
 }
 
 async fn open(folder: &std::path::Path, server: &OwnedServerName, key: &Arc<SigningKey>) -> Rooms {
-    let settings = DatabaseSettings {
-        url: format!("surrealkv://{}/database?sync=never", folder.display()),
-        memtable: 16 << 20,
-        block_cache: 16 << 20,
-    };
+    let settings = DatabaseSettings::in_passing(folder);
     let database = Database::open(&settings, server).await.unwrap();
     let clock = Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000)));
     Rooms::open(database, server.clone(), Arc::clone(key), clock).await.unwrap()
 }
 
-/// SurrealDB wants deep stacks.
-pub(crate) fn run<F: Future<Output = ()>>(test: F) {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(10 << 20)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    matryx_repository::runtime().unwrap().block_on(test);
 }
