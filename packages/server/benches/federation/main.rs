@@ -13,6 +13,8 @@ mod fork;
 mod incoming;
 mod join;
 mod outgoing;
+#[path = "../shared/parts.rs"]
+mod parts;
 mod signatures;
 #[expect(unused_imports, reason = "not all that the tests are written with is of use here")]
 #[path = "../../../../tests/support/mod.rs"]
@@ -20,35 +22,28 @@ mod support;
 mod thread;
 
 use figures::Figures;
+use parts::Wanted;
 
 fn main() {
-    // Peers speak TLS by it, and clients can't be made without.
-    rustls::crypto::ring::default_provider().install_default().expect("the first");
-    // On a thread of the runtime: the engine wants its stack.
-    let runtime = support::runtime();
-    let figures =
-        runtime.block_on(async { tokio::spawn(run()).await.expect("the benchmark runs") });
-    println!("{figures}");
+    parts::run(measure);
 }
 
-/// All parts, or those that are named: `cargo bench --bench federation -- incoming join`.
-async fn run() -> Figures {
-    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+/// `cargo bench --bench federation -- incoming join` measures two parts.
+async fn measure(wanted: Wanted) -> Figures {
     let mut figures = Figures::default();
-    if wanted("outgoing") {
+    if wanted.has("outgoing") {
         outgoing::measure(&mut figures).await;
     }
-    if wanted("incoming") {
+    if wanted.has("incoming") {
         incoming::measure(&mut figures).await;
     }
-    if wanted("signatures") {
+    if wanted.has("signatures") {
         signatures::measure(&mut figures).await;
     }
-    if wanted("join") {
+    if wanted.has("join") {
         join::measure(&mut figures).await;
     }
-    if wanted("fork") {
+    if wanted.has("fork") {
         fork::measure(&mut figures).await;
     }
     figures

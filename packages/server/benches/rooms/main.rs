@@ -10,51 +10,42 @@ mod crowd;
 #[path = "../shared/figures.rs"]
 mod figures;
 mod floor;
+#[path = "../shared/parts.rs"]
+mod parts;
 mod start;
 mod world;
 
 use crowd::{Scene, Watched};
 use figures::Figures;
+use parts::Wanted;
 use world::{Syncing, World};
 
 /// How often what is measured alone is repeated.
 const TIMES: usize = 300;
 
 fn main() {
-    // The clients here speak no TLS, but can't be made without somebody who could.
-    rustls::crypto::ring::default_provider().install_default().expect("the first");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_stack_size(10 << 20)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    // On a thread of the runtime: the engine wants its stack.
-    let figures =
-        runtime.block_on(async { tokio::spawn(run()).await.expect("the benchmark runs") });
-    println!("{figures}");
+    parts::run(measure);
 }
 
-/// All parts, or those that are named: `cargo bench --bench rooms -- synced crowd`.
-async fn run() -> Figures {
-    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+/// `cargo bench --bench rooms -- synced crowd` measures two parts.
+async fn measure(wanted: Wanted) -> Figures {
     let mut figures = Figures::default();
-    if wanted("synced") {
+    if wanted.has("synced") {
         alone(Syncing::On, &mut figures).await;
     }
-    if wanted("unsynced") {
+    if wanted.has("unsynced") {
         alone(Syncing::Off, &mut figures).await;
     }
-    if wanted("crowd") {
+    if wanted.has("crowd") {
         together(&mut figures).await;
     }
-    if wanted("large") {
+    if wanted.has("large") {
         large(&mut figures).await;
     }
-    if wanted("quiet") {
+    if wanted.has("quiet") {
         quiet(&mut figures).await;
     }
-    if wanted("start") {
+    if wanted.has("start") {
         start::measure(&mut figures).await;
     }
     figures
