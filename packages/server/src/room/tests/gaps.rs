@@ -1,6 +1,6 @@
 //! Events that come without their place, after what is missing, and what fills the gap.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use matryx_core::{
     event::Pdu,
@@ -19,6 +19,14 @@ use crate::room::{Door, Filling, Given, Received};
 
 async fn get(world: &World, id: &OwnedEventId) -> Pdu {
     Pdu::clone(&world.rooms.events().get(id).await.unwrap().unwrap().pdu)
+}
+
+async fn get_all(world: &World, ids: &[OwnedEventId]) -> Vec<Pdu> {
+    let mut pdus = Vec::new();
+    for id in ids {
+        pdus.push(get(world, id).await);
+    }
+    pdus
 }
 
 async fn state_after(world: &World, id: &OwnedEventId) -> StateMap {
@@ -88,11 +96,7 @@ fn a_gap_is_seen_and_filled() {
         let missing = here.rooms.receive(get(&there, last).await, Door::Transaction).await.unwrap();
         assert!(matches!(missing, Received::Missing(ids) if ids.contains(before_last)));
         // The state after what is missing is told, and what stands in it is learnt.
-        let mut alone = Vec::new();
-        for id in &said[..said.len() - 1] {
-            alone.push(get(&there, id).await);
-        }
-        here.rooms.learn(&room, alone).await.unwrap();
+        here.rooms.learn(&room, get_all(&there, &said[..said.len() - 1]).await).await.unwrap();
         let after = state_after(&there, before_last).await;
         let given = Given { after: HashMap::from([(before_last.clone(), after)]) };
         let heard = here.rooms.receive_at(get(&there, last).await, given).await.unwrap();
@@ -106,10 +110,7 @@ fn a_gap_is_seen_and_filled() {
 
         // It is filled from its end in two steps, and is closed then.
         for (part, filled) in [(&said[3..5], 0), (&said[0..3], 2)] {
-            let mut events = Vec::new();
-            for id in part {
-                events.push(std::sync::Arc::new(get(&there, id).await));
-            }
+            let events = get_all(&there, part).await.into_iter().map(Arc::new).collect();
             let first = there.rooms.events().get(&part[0]).await.unwrap().unwrap();
             let state = state_after(&there, &first.pdu.prev_events()[0]).await;
             let before = HashMap::from([(part[0].clone(), state)]);
@@ -147,11 +148,7 @@ fn what_is_told_of_a_state_rejects_nothing_for_good() {
     run(async {
         let (here, there, room, said) = apart().await;
         let [.., before_last, last] = &said[..] else { panic!() };
-        let mut alone = Vec::new();
-        for id in &said[..said.len() - 1] {
-            alone.push(get(&there, id).await);
-        }
-        here.rooms.learn(&room, alone).await.unwrap();
+        here.rooms.learn(&room, get_all(&there, &said[..said.len() - 1]).await).await.unwrap();
         let after = state_after(&there, before_last).await;
         for (state, fit) in [(without(&after, "@a:x"), false), (after, true)] {
             let given = Given { after: HashMap::from([(before_last.clone(), state)]) };
@@ -167,21 +164,14 @@ fn what_fills_a_gap_takes_nothing_away_from_what_was_accepted() {
     run(async {
         let (here, there, room, said) = apart().await;
         let [.., before_last, last] = &said[..] else { panic!() };
-        let mut alone = Vec::new();
-        for id in &said[..said.len() - 1] {
-            alone.push(get(&there, id).await);
-        }
-        here.rooms.learn(&room, alone).await.unwrap();
+        here.rooms.learn(&room, get_all(&there, &said[..said.len() - 1]).await).await.unwrap();
         let after = state_after(&there, before_last).await;
         let given = Given { after: HashMap::from([(before_last.clone(), after)]) };
         here.rooms.receive_at(get(&there, last).await, given).await.unwrap();
         let held = here.rooms.room(&room).await.unwrap().unwrap();
         let n = held.look().n;
 
-        let mut events = Vec::new();
-        for id in &said[..5] {
-            events.push(std::sync::Arc::new(get(&there, id).await));
-        }
+        let events: Vec<_> = get_all(&there, &said[..5]).await.into_iter().map(Arc::new).collect();
         let create = state_after(&there, &events[0].prev_events()[0]).await;
         // Nobody is in the room that is told, so that nothing of this may be.
         let mut nobody = without(&create, CREATOR);
