@@ -199,23 +199,7 @@ fn a_room_that_cannot_be_judged_holds_up_no_other() {
         let room = <&RoomId>::try_from(&*other.id).unwrap().to_owned();
         let pdu = Pdu::restore(lost.clone(), room.clone(), &event.to_string(), false).unwrap();
         let event = StoredEvent::received(&Arc::new(pdu), Judgement::Accepted, Before::Fork);
-        let append = Append {
-            room,
-            head: None,
-            was: None,
-            lines: Vec::new(),
-            events: vec![Arc::new(event)],
-            forks: Vec::new(),
-            mine: Vec::new(),
-            transactions: Vec::new(),
-            aliases: Vec::new(),
-            early: Vec::new(),
-            out: Vec::new(),
-            sets: Vec::new(),
-            errands: Vec::new(),
-            gaps: Vec::new(),
-            fills: Vec::new(),
-        };
+        let append = Append { events: vec![Arc::new(event)], ..Append::to(room) };
         let database = scene.server.app().rooms.database();
         database.commit(&[(1, &append)]).await.unwrap();
         let (_, follows) = scene.words_in(&other, "follows it", &[lost]);

@@ -52,6 +52,30 @@ pub struct Append {
     pub fills: Vec<Arc<StoredEvent>>,
 }
 
+impl Append {
+    /// An append to a room that changes nothing yet.
+    #[must_use]
+    pub fn to(room: OwnedRoomId) -> Self {
+        Self {
+            room,
+            head: None,
+            was: None,
+            lines: Vec::new(),
+            events: Vec::new(),
+            forks: Vec::new(),
+            mine: Vec::new(),
+            transactions: Vec::new(),
+            aliases: Vec::new(),
+            early: Vec::new(),
+            out: Vec::new(),
+            sets: Vec::new(),
+            errands: Vec::new(),
+            gaps: Vec::new(),
+            fills: Vec::new(),
+        }
+    }
+}
+
 /// A new line of a room.
 #[derive(Debug, Clone)]
 pub struct NewLine {

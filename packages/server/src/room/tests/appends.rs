@@ -187,7 +187,6 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
         };
         let event = Arc::new(event);
         let behind_our_back = Append {
-            room: room.clone(),
             head: Some(RoomHead { n: look.n + 1, ..look.head() }),
             was: Some(look.pos),
             lines: vec![NewLine {
@@ -197,17 +196,7 @@ fn a_room_that_has_moved_in_the_store_is_looked_at_again() {
                 outlier: false,
                 gap: false,
             }],
-            events: Vec::new(),
-            forks: Vec::new(),
-            mine: Vec::new(),
-            transactions: Vec::new(),
-            aliases: Vec::new(),
-            early: Vec::new(),
-            out: Vec::new(),
-            sets: Vec::new(),
-            errands: Vec::new(),
-            gaps: Vec::new(),
-            fills: Vec::new(),
+            ..Append::to(room.clone())
         };
         let taken = [(look.pos + 1, &behind_our_back)];
         world.rooms.database().commit(&taken).await.unwrap();
