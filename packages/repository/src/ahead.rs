@@ -13,8 +13,8 @@ use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
     Database, RoomHead, StoreError, StoredEvent,
-    append::entry_row,
     event::row_of,
+    state::entry_row,
     value::{beginning_with, name_of, named, number_part, range, record, text_part},
 };
 

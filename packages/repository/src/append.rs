@@ -5,14 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use matryx_core::room::{Change, StateEntry};
+use matryx_core::room::Change;
 use ruma::{OwnedEventId, OwnedRoomId};
 use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
     Alias, Database, Errand, Fork, Gap, Mine, Out, RoomHead, ServerSet, StoreError, StoredEvent,
-    TransactionKey, alias, errand, event, gap, mine, out,
+    TransactionKey, alias, errand, event, fork, gap,
+    line::change_row,
+    mine, out,
     room::{self, signed},
+    state::entry_row,
     value::{named, record},
 };
 
@@ -179,7 +182,7 @@ impl Batch {
             self.replace(named("event", event.pdu.event_id()), event::row_of(event));
         }
         for fork in &append.forks {
-            self.replace(named("fork", &fork.event_id), event::fork_row(fork));
+            self.replace(named("fork", &fork.event_id), fork::row_of(fork));
         }
         for mine in &append.mine {
             self.replace(mine.record(), mine::row_of(mine, pos));
@@ -226,7 +229,7 @@ impl Batch {
             event: named("event", line.event.pdu.event_id()),
         };
         if !line.changes.is_empty() {
-            let changes: Vec<Object> = line.changes.iter().map(room::change_row).collect();
+            let changes: Vec<Object> = line.changes.iter().map(change_row).collect();
             row.insert("changes".to_owned(), changes.into_value());
         }
         let place = vec![room.as_str().into_value(), line.n.into_value()];
@@ -309,15 +312,4 @@ impl Batch {
         sql.push_str("COMMIT");
         (sql, variables, written)
     }
-}
-
-pub(crate) fn entry_row(entry: Option<&StateEntry>) -> Object {
-    let mut row = Object::new();
-    if let Some(entry) = entry {
-        row.insert("event".to_owned(), entry.event_id.as_str().into_value());
-        if let Some(membership) = entry.membership {
-            row.insert("membership".to_owned(), membership.as_str().into_value());
-        }
-    }
-    row
 }

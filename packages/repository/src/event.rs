@@ -1,22 +1,14 @@
-//! `event:⟨id⟩`: every event that is kept, whatever became of it, and `fork:⟨id⟩`, the state before those that stand where
-//! their room forked.
+//! `event:⟨id⟩`: every event that is kept, whatever became of it, and `redaction:⟨target⟩`, those that came first.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use matryx_core::{
-    event::Pdu,
-    membership::Membership,
-    room::{Judgement, StateEntry, StateKey},
-};
+use matryx_core::{event::Pdu, room::Judgement};
 use ruma::{EventId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId};
 use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError,
-    value::{self, name_of, named},
+    value::{event_named, name_of, named, parsed},
 };
 
 /// An event and what we know of it.
@@ -91,19 +83,6 @@ pub struct Sent {
     pub device: OwnedDeviceId,
     /// The transaction id that the client chose.
     pub transaction: OwnedTransactionId,
-}
-
-/// The state before an event, as the difference to a point of the room's log.
-#[derive(Debug, Clone)]
-pub struct Fork {
-    /// The event.
-    pub event_id: OwnedEventId,
-    /// The point of the log; that of the other row, where it adds to one.
-    pub base: i64,
-    /// What is different there: `None` for a key that is absent. One entry a key.
-    pub delta: Vec<(StateKey, Option<StateEntry>)>,
-    /// The event to whose row this one adds; that one adds to none.
-    pub like: Option<OwnedEventId>,
 }
 
 #[derive(SurrealValue)]
@@ -210,107 +189,6 @@ fn sent(parts: &[String], bad: &impl Fn(String) -> StoreError) -> Result<Sent, S
     }
 }
 
-fn parsed<T: for<'a> TryFrom<&'a str, Error: std::fmt::Display>>(
-    text: &str,
-    bad: &impl Fn(String) -> StoreError,
-) -> Result<T, StoreError> {
-    T::try_from(text).map_err(|error| bad(format!("{text}: {error}")))
-}
-
-pub(crate) fn fork_row(fork: &Fork) -> Object {
-    let delta: Vec<Object> = fork
-        .delta
-        .iter()
-        .map(|(key, entry)| {
-            object! {
-                kind: key.kind.to_string(),
-                key: key.key.to_string(),
-                event: entry.as_ref().map(|entry| entry.event_id.to_string()),
-                membership: entry
-                    .as_ref()
-                    .and_then(|entry| entry.membership)
-                    .map(Membership::as_str),
-            }
-        })
-        .collect();
-    let mut row = object! { base: fork.base, delta: delta };
-    if let Some(like) = &fork.like {
-        row.insert("like".to_owned(), like.as_str().into_value());
-    }
-    row
-}
-
-#[derive(SurrealValue)]
-struct ForkRow {
-    id: RecordId,
-    base: i64,
-    delta: Vec<DeltaRow>,
-    like: Option<String>,
-}
-
-#[derive(SurrealValue)]
-struct DeltaRow {
-    kind: String,
-    key: String,
-    event: Option<String>,
-    membership: Option<String>,
-}
-
-impl TryFrom<ForkRow> for Fork {
-    type Error = StoreError;
-
-    fn try_from(row: ForkRow) -> Result<Self, StoreError> {
-        let delta = row
-            .delta
-            .into_iter()
-            .map(|row| {
-                let entry = entry("fork", row.event, row.membership.as_deref())?;
-                Ok((StateKey::new(row.kind.into(), row.key), entry))
-            })
-            .collect::<Result<_, StoreError>>()?;
-        let like = row
-            .like
-            .as_deref()
-            .map(|like| parsed(like, &|why| StoreError::inconsistent("fork", like, why)));
-        let event_id = event_named(&row.id)?;
-        Ok(Self { event_id, base: row.base, delta, like: like.transpose()? })
-    }
-}
-
-impl Fork {
-    /// The same, told without the row that it adds to.
-    fn over(self, like: Self) -> Self {
-        if self.delta.is_empty() {
-            return Self { event_id: self.event_id, ..like };
-        }
-        let mut delta: BTreeMap<_, _> = like.delta.into_iter().collect();
-        delta.extend(self.delta);
-        Self { event_id: self.event_id, delta: delta.into_iter().collect(), ..like }
-    }
-}
-
-/// The event that a row is named after.
-fn event_named(id: &RecordId) -> Result<OwnedEventId, StoreError> {
-    let name = name_of(id)?;
-    let bad = |why| StoreError::inconsistent("fork", name, why);
-    parsed(name, &bad)
-}
-
-/// A state entry from its two columns.
-pub(crate) fn entry(
-    table: &'static str,
-    event: Option<String>,
-    membership: Option<&str>,
-) -> Result<Option<StateEntry>, StoreError> {
-    let Some(event) = event else { return Ok(None) };
-    let bad = |why: String| StoreError::inconsistent(table, &event, why);
-    let event_id = parsed(&event, &bad)?;
-    let membership = membership
-        .map(|word| word.parse::<Membership>().map_err(|_| bad(format!("membership {word}"))))
-        .transpose()?;
-    Ok(Some(StateEntry { event_id, membership }))
-}
-
 impl Database {
     /// One event.
     ///
@@ -336,61 +214,6 @@ impl Database {
         }
         let mut answer = self.ask("SELECT * FROM $ids", object! { ids: ids }).await?;
         answer.take::<Vec<EventRow>>(0)?.into_iter().map(StoredEvent::try_from).collect()
-    }
-
-    /// The state before an event whose [`Before`] is [`Before::Fork`].
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn fork(&self, id: &EventId) -> Result<Option<Fork>, StoreError> {
-        Ok(self.forks([id]).await?.pop())
-    }
-
-    /// The states before these events, as far as their [`Before`] is [`Before::Fork`], in no particular order.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn forks(
-        &self,
-        ids: impl IntoIterator<Item = &EventId> + Send,
-    ) -> Result<Vec<Fork>, StoreError> {
-        let ids: Vec<RecordId> = ids.into_iter().map(|id| named("fork", id)).collect();
-        let rows = self.fork_rows(ids).await?;
-        let likes: BTreeSet<&String> = rows.iter().filter_map(|row| row.like.as_ref()).collect();
-        let likes = likes.into_iter().map(|id| named("fork", id)).collect();
-        let likes: HashMap<String, Fork> = self
-            .fork_rows(likes)
-            .await?
-            .into_iter()
-            .map(|row| Ok((name_of(&row.id)?.to_owned(), Fork::try_from(row)?)))
-            .collect::<Result<_, StoreError>>()?;
-        rows.into_iter()
-            .map(|row| {
-                let like = row.like.as_ref().and_then(|like| likes.get(like)).cloned();
-                let own = Fork::try_from(row)?;
-                Ok(match like {
-                    Some(like) => own.over(like),
-                    None => Fork { like: None, ..own },
-                })
-            })
-            .collect()
-    }
-
-    /// What the row of an event whose [`Before`] is [`Before::Fork`] says by itself.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn fork_row(&self, id: &EventId) -> Result<Option<Fork>, StoreError> {
-        let row = self.fork_rows(vec![named("fork", id)]).await?.pop();
-        row.map(Fork::try_from).transpose()
-    }
-
-    async fn fork_rows(&self, ids: Vec<RecordId>) -> Result<Vec<ForkRow>, StoreError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut answer = self.ask("SELECT * FROM $ids", object! { ids: ids }).await?;
-        Ok(answer.take(0)?)
     }
 
     /// The redaction that came before its target.
@@ -426,42 +249,9 @@ impl Database {
         let mut answer = self.ask(sql, object! { events: events, redactions: redactions }).await?;
         for statement in 0..2 {
             for known in answer.take::<Vec<RecordId>>(statement)? {
-                strangers.remove(&event_named(&known)?);
+                strangers.remove(&event_named("event", &known)?);
             }
         }
         Ok(strangers)
-    }
-
-    /// The event that a device's earlier request with this transaction id made.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn transaction(&self, key: &TransactionKey) -> Result<Option<String>, StoreError> {
-        let mut answer =
-            self.ask("SELECT VALUE event FROM ONLY $id", object! { id: key.record() }).await?;
-        Ok(answer.take(0)?)
-    }
-}
-
-/// What makes a client's request the same as an earlier one: device, endpoint with its path, transaction id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TransactionKey {
-    /// Who and which device, and the client's transaction id.
-    pub sent: Sent,
-    /// The endpoint with its path, such as `send/!room/m.room.message`.
-    pub endpoint: String,
-}
-
-impl TransactionKey {
-    pub(crate) fn record(&self) -> RecordId {
-        value::record(
-            "txn",
-            vec![
-                self.sent.user.as_str().into_value(),
-                self.sent.device.as_str().into_value(),
-                self.endpoint.as_str().into_value(),
-                self.sent.transaction.as_str().into_value(),
-            ],
-        )
     }
 }

@@ -1,7 +1,8 @@
-//! Record ids: arrays and the exact ranges over them.
+//! Record ids: arrays and the exact ranges over them; and the ids of Matrix that stand in rows.
 
-use std::ops::Bound;
+use std::{fmt::Display, ops::Bound};
 
+use ruma::OwnedEventId;
 use surrealdb::types::{Array, RecordId, RecordIdKey, RecordIdKeyRange, Value};
 
 use crate::StoreError;
@@ -78,4 +79,19 @@ fn misshapen(id: &RecordId) -> StoreError {
         format_args!("{}:{:?}", id.table, id.key),
         "its id has another shape",
     )
+}
+
+/// An id that was written as text.
+pub(crate) fn parsed<T: for<'a> TryFrom<&'a str, Error: Display>>(
+    text: &str,
+    bad: &impl Fn(String) -> StoreError,
+) -> Result<T, StoreError> {
+    T::try_from(text).map_err(|error| bad(format!("{text}: {error}")))
+}
+
+/// The event that a row is named after.
+pub(crate) fn event_named(table: &'static str, id: &RecordId) -> Result<OwnedEventId, StoreError> {
+    let name = name_of(id)?;
+    let bad = |why| StoreError::inconsistent(table, name, why);
+    parsed(name, &bad)
 }
