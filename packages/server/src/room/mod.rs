@@ -35,6 +35,7 @@ mod redact;
 mod resolution;
 mod rooms;
 mod say;
+mod sight;
 mod stream;
 mod stripped;
 mod template;
@@ -61,9 +62,9 @@ pub use reading::{Reading, members};
 pub use receive::{Door, Given, Received};
 pub use rooms::Rooms;
 pub use say::Saying;
+pub use sight::Sight;
 pub use stream::{Standing, Standings, Stream};
 pub use stripped::{from_elsewhere, shown};
-pub use visibility::Sight;
 
 #[cfg(test)]
 pub(crate) mod tests;
