@@ -12,7 +12,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomVersionId,
 use serde_json::json;
 
 use super::{
-    imports::{CREATOR, Two, U, W},
+    two::{CREATOR, Two, U, W},
     world::{World, draft, run},
 };
 use crate::room::{Aside, Door, Received, Record};
@@ -81,8 +81,7 @@ fn an_invite_that_came_before_its_room_is_judged_with_it() {
         let heard = two.y.rooms.receive(join.clone(), Door::Transaction).await.unwrap();
         assert!(matches!(heard, Received::Missing(ids) if ids.contains(unfit.event_id())));
         two.y.rooms.learn(&two.room, vec![join.clone(), unfit.clone()]).await.unwrap();
-        let Two { x, y, room } = two;
-        let two = Two { x, y: y.restart().await, room };
+        let two = two.restart_y().await;
         assert_eq!(kept(&two.y, fit.event_id()).await, Some(Judgement::Accepted));
         for pdu in [join, unfit] {
             let fate = kept(&two.y, pdu.event_id()).await;

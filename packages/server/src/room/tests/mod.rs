@@ -7,4 +7,5 @@ mod imports;
 mod invites;
 pub(crate) mod onward;
 mod places;
+mod two;
 pub(crate) mod world;
