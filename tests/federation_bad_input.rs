@@ -1,25 +1,11 @@
 //! Events that no server should hand in: each is refused with a reason, and nothing changes by it.
 
-use std::sync::LazyLock;
-
-use matryx_server::clock::Clock;
 use ruma::signatures::{KeyPair, hash_and_sign_event, reference_hash};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Guest, Peer, Ready, TestServer, TestUser, escaped, fresh, runtime};
+use crate::support::{Answer, Guest, Neighbours, Ready, SharedNeighbours, TestUser, escaped};
 
-struct Scene {
-    server: TestServer,
-    peer: Peer,
-    other: Peer,
-}
-
-static SCENE: LazyLock<Scene> = LazyLock::new(|| {
-    runtime().block_on(async {
-        let server = TestServer::start_with(Clock::machine(), Peer::befriend).await;
-        Scene { server, peer: Peer::start().await, other: Peer::start().await }
-    })
-});
+static SCENE: SharedNeighbours = SharedNeighbours::new();
 
 /// The verbs, each with the endpoints that take its event.
 const VERBS: [(&str, &[&str]); 3] = [
@@ -27,18 +13,6 @@ const VERBS: [(&str, &[&str]); 3] = [
     ("knock", &["v1/send_knock"]),
     ("leave", &["v1/send_leave", "v2/send_leave"]),
 ];
-
-fn run(story: impl AsyncFnOnce(&'static Scene)) {
-    let scene = &*SCENE;
-    runtime().block_on(story(scene));
-}
-
-impl Scene {
-    fn guest(&self, name: &str) -> Guest<'_> {
-        let id = self.peer.user(&format!("{name}{}", fresh()));
-        Guest { peer: &self.peer, server: &self.server, id }
-    }
-}
 
 /// A room, somebody who may do the verb to it, and what there was before.
 struct Stage<'a> {
@@ -59,8 +33,8 @@ async fn standing(alice: &TestUser, room: &str) -> (Vec<Value>, Vec<Value>) {
 }
 
 impl<'a> Stage<'a> {
-    async fn set(scene: &'a Scene, verb: &'static str) -> Self {
-        let alice = scene.server.user("alice").await;
+    async fn set(scene: &'a Neighbours, verb: &'static str) -> Self {
+        let alice = scene.alice().await;
         let rule = if verb == "knock" { "knock" } else { "public" };
         let rules = json!([{ "type": "m.room.join_rules", "content": { "join_rule": rule } }]);
         let options = json!({ "room_version": "11", "initial_state": rules });
@@ -88,7 +62,7 @@ impl<'a> Stage<'a> {
 
 /// Hands in what `make` makes of a stage, by every endpoint, and expects the same refusal.
 async fn refused(
-    scene: &Scene,
+    scene: &Neighbours,
     make: impl AsyncFn(&Stage<'_>) -> Ready,
     status: u16,
     errcode: &str,
@@ -107,7 +81,7 @@ async fn refused(
 
 #[test]
 fn a_wrong_signer() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         // Signed by a server that is not the sender's.
         let foreign = async |stage: &Stage<'_>| {
             let mut ready = stage.ready(|_| {}).await;
@@ -136,7 +110,7 @@ fn a_wrong_signer() {
 
 #[test]
 fn a_wrong_type() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let message = async |stage: &Stage<'_>| {
             stage.ready(|event| event["type"] = json!("m.room.message")).await
         };
@@ -152,7 +126,7 @@ fn a_wrong_type() {
 
 #[test]
 fn a_wrong_membership() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         for wrong in [json!("invite"), json!("ban"), json!("Join"), json!(1), json!(null)] {
             let make = async |stage: &Stage<'_>| {
                 stage.ready(|event| event["content"]["membership"] = wrong.clone()).await
@@ -176,7 +150,7 @@ fn a_wrong_membership() {
 
 #[test]
 fn a_wrong_state_key() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let doris = scene.peer.user("doris");
         let make =
             async |stage: &Stage<'_>| stage.ready(|event| event["state_key"] = json!(doris)).await;
@@ -194,7 +168,7 @@ fn a_wrong_state_key() {
 
 #[test]
 fn a_foreign_origin() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         for (verb, endpoints) in VERBS {
             let stage = Stage::set(scene, verb).await;
             let ready = stage.ready(|_| {}).await;
@@ -211,7 +185,7 @@ fn a_foreign_origin() {
 
 #[test]
 fn a_body_for_another_user_of_another_server() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let victim = scene.other.user("victim");
         let make = async |stage: &Stage<'_>| {
             let both = |event: &mut Value| {
@@ -226,7 +200,7 @@ fn a_body_for_another_user_of_another_server() {
 
 #[test]
 fn a_template_of_another_room_or_event() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         for (verb, endpoints) in VERBS {
             let stage = Stage::set(scene, verb).await;
             let elsewhere = Stage::set(scene, verb).await;
@@ -286,7 +260,7 @@ async fn put_text(stage: &Stage<'_>, endpoint: &str, id: &str, body: String) -> 
 
 #[test]
 fn json_that_is_not_canonical() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         for (verb, endpoints) in VERBS {
             let stage = Stage::set(scene, verb).await;
             let ready = stage.ready(|event| event["content"]["org.example"] = json!("#")).await;
@@ -309,7 +283,7 @@ fn json_that_is_not_canonical() {
 
 #[test]
 fn an_event_without_what_an_event_has() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         for field in ["prev_events", "auth_events", "depth", "hashes"] {
             let make = async |stage: &Stage<'_>| {
                 let mut ready = stage.ready(|_| {}).await;
@@ -335,7 +309,7 @@ fn an_event_without_what_an_event_has() {
 
 #[test]
 fn another_version_of_room() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         // As events named one another in the first two versions.
         let old = async |stage: &Stage<'_>| {
             let pairs = |event: &mut Value| {
@@ -358,7 +332,7 @@ fn another_version_of_room() {
 
 #[test]
 fn more_than_an_event_may_be() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let large = async |stage: &Stage<'_>| {
             let mut ready = stage.ready(|_| {}).await;
             // The tests' signer makes no such event itself.
@@ -427,7 +401,7 @@ fn spoil(value: &mut Value, dice: &mut Dice) {
 
 #[test]
 fn whatever_comes_the_server_goes_on() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let mut dice = Dice(1);
         for (verb, endpoints) in VERBS {
             let stage = Stage::set(scene, verb).await;

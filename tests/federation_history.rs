@@ -1,62 +1,40 @@
 //! What other servers are given of a room's past, and of what this server knows.
 
-use std::sync::LazyLock;
-
-use matryx_server::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Guest, Peer, Ready, TestServer, TestUser, escaped, fresh, runtime};
+use crate::support::{
+    Answer, Guest, Neighbours, Peer, Ready, SharedNeighbours, TestUser, escaped, fresh,
+};
 
-struct Scene {
-    server: TestServer,
-    peer: Peer,
-    other: Peer,
+static SCENE: SharedNeighbours = SharedNeighbours::new();
+
+/// What the peer is answered.
+async fn ask(scene: &Neighbours, path: &str) -> Answer {
+    scene.peer.get(&scene.server, &format!("/_matrix/federation/v1/{path}")).await
 }
 
-static SCENE: LazyLock<Scene> = LazyLock::new(|| {
-    runtime().block_on(async {
-        let server = TestServer::start_with(Clock::machine(), Peer::befriend).await;
-        Scene { server, peer: Peer::start().await, other: Peer::start().await }
-    })
-});
-
-fn run(story: impl AsyncFnOnce(&'static Scene)) {
-    let scene = &*SCENE;
-    runtime().block_on(story(scene));
+/// What the peer is given that it says is missing.
+async fn missing(scene: &Neighbours, room: &str, body: Value) -> Answer {
+    let path = format!("/_matrix/federation/v1/get_missing_events/{}", escaped(room));
+    scene.peer.post(&scene.server, &path, &body).await
 }
 
-impl Scene {
-    fn guest(&self, name: &str) -> Guest<'_> {
-        let id = self.peer.user(&format!("{name}{}", fresh()));
-        Guest { peer: &self.peer, server: &self.server, id }
+/// Everything that a peer asks about a room and one of its events.
+async fn everything(scene: &Neighbours, peer: &Peer, room: &str, event: &str) -> Vec<Answer> {
+    let (room, event) = (escaped(room), escaped(event));
+    let mut answers = Vec::new();
+    for path in [
+        format!("state/{room}?event_id={event}"),
+        format!("state_ids/{room}?event_id={event}"),
+        format!("event_auth/{room}/{event}"),
+        format!("backfill/{room}?v={event}&limit=5"),
+    ] {
+        answers.push(peer.get(&scene.server, &format!("/_matrix/federation/v1/{path}")).await);
     }
-
-    async fn ask(&self, path: &str) -> Answer {
-        self.peer.get(&self.server, &format!("/_matrix/federation/v1/{path}")).await
-    }
-
-    async fn missing(&self, room: &str, body: Value) -> Answer {
-        let path = format!("/_matrix/federation/v1/get_missing_events/{}", escaped(room));
-        self.peer.post(&self.server, &path, &body).await
-    }
-
-    /// Everything that is asked about a room and one of its events.
-    async fn everything(&self, peer: &Peer, room: &str, event: &str) -> Vec<Answer> {
-        let (room, event) = (escaped(room), escaped(event));
-        let mut answers = Vec::new();
-        for path in [
-            format!("state/{room}?event_id={event}"),
-            format!("state_ids/{room}?event_id={event}"),
-            format!("event_auth/{room}/{event}"),
-            format!("backfill/{room}?v={event}&limit=5"),
-        ] {
-            answers.push(peer.get(&self.server, &format!("/_matrix/federation/v1/{path}")).await);
-        }
-        let path = format!("/_matrix/federation/v1/get_missing_events/{room}");
-        let body = json!({ "earliest_events": [], "latest_events": [] });
-        answers.push(peer.post(&self.server, &path, &body).await);
-        answers
-    }
+    let path = format!("/_matrix/federation/v1/get_missing_events/{room}");
+    let body = json!({ "earliest_events": [], "latest_events": [] });
+    answers.push(peer.post(&scene.server, &path, &body).await);
+    answers
 }
 
 fn bodies(events: &Value) -> Vec<String> {
@@ -78,7 +56,7 @@ async fn say(user: &TestUser, room: &str, count: usize) -> Vec<String> {
 
 #[test]
 fn a_member_is_given_the_past_and_the_state() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         for version in ["11", "12"] {
             let options = json!({ "preset": "public_chat", "room_version": version });
@@ -88,7 +66,7 @@ fn a_member_is_given_the_past_and_the_state() {
             let said = say(&alice, &room, 6).await;
             let (place, last) = (escaped(&room), escaped(&said[5]));
 
-            let one = scene.ask(&format!("event/{last}")).await.ok();
+            let one = ask(scene, &format!("event/{last}")).await.ok();
             assert_eq!(one["origin"], scene.server.name());
             assert_eq!(bodies(&one["pdus"]), ["m6"]);
             assert!(
@@ -96,33 +74,33 @@ fn a_member_is_given_the_past_and_the_state() {
                     && one["pdus"][0].get("event_id").is_none()
             );
 
-            let back = scene.ask(&format!("backfill/{place}?v={last}&limit=3")).await.ok();
+            let back = ask(scene, &format!("backfill/{place}?v={last}&limit=3")).await.ok();
             assert_eq!(bodies(&back["pdus"]), ["m6", "m5", "m4"]);
-            let all = scene.ask(&format!("backfill/{place}?v={last}&limit=1000")).await.ok();
+            let all = ask(scene, &format!("backfill/{place}?v={last}&limit=1000")).await.ok();
             assert_eq!(kinds(&all["pdus"]).last(), Some(&"m.room.create"));
 
             let body = json!({
                 "earliest_events": [said[1]], "latest_events": [said[5]], "limit": 10,
             });
-            let missed = scene.missing(&room, body).await.ok();
+            let missed = missing(scene, &room, body).await.ok();
             assert_eq!(bodies(&missed["events"]), ["m3", "m4", "m5"]);
             let body = json!({ "earliest_events": [], "latest_events": [said[5]], "limit": 2 });
-            let missed = scene.missing(&room, body).await.ok();
+            let missed = missing(scene, &room, body).await.ok();
             assert_eq!(bodies(&missed["events"]), ["m4", "m5"]);
 
             // Before the join there is nobody of the peer's; before the message there is.
             let join = escaped(&ready.id);
-            let state = scene.ask(&format!("state/{place}?event_id={join}")).await.ok();
+            let state = ask(scene, &format!("state/{place}?event_id={join}")).await.ok();
             assert_eq!(state["pdus"], joined["state"]);
             assert_eq!(state["auth_chain"].as_array().unwrap().len(), {
-                let ids = scene.ask(&format!("state_ids/{place}?event_id={join}")).await.ok();
+                let ids = ask(scene, &format!("state_ids/{place}?event_id={join}")).await.ok();
                 assert_eq!(ids["pdu_ids"].as_array().unwrap().len(), kinds(&state["pdus"]).len());
                 ids["auth_chain_ids"].as_array().unwrap().len()
             });
-            let ids = scene.ask(&format!("state_ids/{place}?event_id={last}")).await.ok();
+            let ids = ask(scene, &format!("state_ids/{place}?event_id={last}")).await.ok();
             assert!(ids["pdu_ids"].as_array().unwrap().contains(&json!(ready.id)));
 
-            let auth = scene.ask(&format!("event_auth/{place}/{join}")).await.ok();
+            let auth = ask(scene, &format!("event_auth/{place}/{join}")).await.ok();
             let mut chain = kinds(&auth["auth_chain"]);
             chain.sort_unstable();
             let wanted =
@@ -134,7 +112,7 @@ fn a_member_is_given_the_past_and_the_state() {
 
 #[test]
 fn the_chain_of_a_join_tells_of_the_one_before() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         let room = alice.public_room().await;
         let carol = scene.guest("carol");
@@ -142,7 +120,7 @@ fn the_chain_of_a_join_tells_of_the_one_before() {
         let left = carol.leave(&room).await;
         let (_, again) = carol.join(&room).await;
         let path = format!("event_auth/{}/{}", escaped(&room), escaped(&again.id));
-        let auth = scene.ask(&path).await.ok();
+        let auth = ask(scene, &path).await.ok();
         let signed = |ready: &Ready| ready.event["hashes"].clone();
         let chain = auth["auth_chain"].as_array().unwrap();
         for one in [&first, &left] {
@@ -155,16 +133,16 @@ fn the_chain_of_a_join_tells_of_the_one_before() {
 
 #[test]
 fn strangers_are_given_nothing() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         let room = alice.public_room().await;
         let said = alice.say(&room, "m1").await;
-        for answer in scene.everything(&scene.peer, &room, &said).await {
+        for answer in everything(scene, &scene.peer, &room, &said).await {
             answer.refused(403, "M_FORBIDDEN").says("not in this room");
         }
         let path = format!("event/{}", escaped(&said));
-        scene.ask(&path).await.refused(404, "M_NOT_FOUND");
-        for answer in scene.everything(&scene.peer, "!nowhere:x", &said).await {
+        ask(scene, &path).await.refused(404, "M_NOT_FOUND");
+        for answer in everything(scene, &scene.peer, "!nowhere:x", &said).await {
             answer.refused(404, "M_NOT_FOUND");
         }
         // Being invited is not being in.
@@ -178,39 +156,39 @@ fn strangers_are_given_nothing() {
             format!("state_ids/{place}?event_id={}", escaped(&other)),
             format!("event_auth/{place}/{}", escaped(&other)),
         ] {
-            scene.ask(&path).await.refused(404, "M_NOT_FOUND");
+            ask(scene, &path).await.refused(404, "M_NOT_FOUND");
         }
         let path = format!("backfill/{place}?v={}&limit=5", escaped(&other));
-        assert_eq!(scene.ask(&path).await.ok()["pdus"], json!([]));
-        scene.ask(&format!("state/{place}")).await.refused(400, "M_MISSING_PARAM");
-        scene.ask(&format!("backfill/{place}?limit=nan")).await.refused_with_status(400);
+        assert_eq!(ask(scene, &path).await.ok()["pdus"], json!([]));
+        ask(scene, &format!("state/{place}")).await.refused(400, "M_MISSING_PARAM");
+        ask(scene, &format!("backfill/{place}?limit=nan")).await.refused_with_status(400);
     });
 }
 
 #[test]
 fn the_acl_keeps_out_of_the_past_too() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         let room = alice.public_room().await;
         let carol = scene.guest("carol");
         carol.join(&room).await;
         let said = alice.say(&room, "m1").await;
-        for answer in scene.everything(&scene.peer, &room, &said).await {
+        for answer in everything(scene, &scene.peer, &room, &said).await {
             answer.ok();
         }
         let acl = json!({ "allow": ["*"], "allow_ip_literals": false });
         alice.put_state(&room, "m.room.server_acl", "", acl).await.ok();
-        for answer in scene.everything(&scene.peer, &room, &said).await {
+        for answer in everything(scene, &scene.peer, &room, &said).await {
             answer.refused(403, "M_FORBIDDEN").says("m.room.server_acl");
         }
         // The specification does not name this one.
-        scene.ask(&format!("event/{}", escaped(&said))).await.ok();
+        ask(scene, &format!("event/{}", escaped(&said))).await.ok();
     });
 }
 
 #[test]
 fn what_the_history_does_not_show_comes_redacted() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         let visibility = json!([{
             "type": "m.room.history_visibility", "content": { "history_visibility": "joined" },
@@ -222,7 +200,7 @@ fn what_the_history_does_not_show_comes_redacted() {
         carol.join(&room).await;
         let seen = alice.say(&room, "m3").await;
         let path = format!("backfill/{}?v={}&limit=4", escaped(&room), escaped(&seen));
-        let back = scene.ask(&path).await.ok();
+        let back = ask(scene, &path).await.ok();
         assert_eq!(bodies(&back["pdus"]), ["m3", "", "", ""]);
         assert_eq!(kinds(&back["pdus"])[2..], ["m.room.message", "m.room.message"]);
         assert_eq!(back["pdus"][2]["content"], json!({}));
@@ -231,7 +209,7 @@ fn what_the_history_does_not_show_comes_redacted() {
 
 #[test]
 fn who_has_left_is_given_what_was_before() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         let room = alice.public_room().await;
         let carol = scene.guest("carol");
@@ -240,19 +218,19 @@ fn who_has_left_is_given_what_was_before() {
         let left = carol.leave(&room).await;
         let after = alice.say(&room, "after").await;
         for event in [&before, &left.id] {
-            for answer in scene.everything(&scene.peer, &room, event).await {
+            for answer in everything(scene, &scene.peer, &room, event).await {
                 answer.ok();
             }
-            scene.ask(&format!("event/{}", escaped(event))).await.ok();
+            ask(scene, &format!("event/{}", escaped(event))).await.ok();
         }
-        scene.ask(&format!("event/{}", escaped(&after))).await.refused(404, "M_NOT_FOUND");
+        ask(scene, &format!("event/{}", escaped(&after))).await.refused(404, "M_NOT_FOUND");
         let path = format!("state_ids/{}?event_id={}", escaped(&room), escaped(&after));
-        scene.ask(&path).await.refused(404, "M_NOT_FOUND");
+        ask(scene, &path).await.refused(404, "M_NOT_FOUND");
         let path = format!("backfill/{}?v={}&limit=3", escaped(&room), escaped(&after));
-        let back = scene.ask(&path).await.ok();
+        let back = ask(scene, &path).await.ok();
         assert_eq!(bodies(&back["pdus"]), ["", "before"]);
         let dave = Guest { peer: &scene.other, id: scene.other.user("dave"), ..scene.guest("x") };
-        for answer in scene.everything(&scene.other, &room, &before).await {
+        for answer in everything(scene, &scene.other, &room, &before).await {
             answer.refused(403, "M_FORBIDDEN");
         }
         dave.join(&room).await;
@@ -261,7 +239,7 @@ fn who_has_left_is_given_what_was_before() {
 
 #[test]
 fn what_leads_to_our_leaving_can_be_had_after_it() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         let room = alice.public_room().await;
         let carol = scene.guest("carol");
@@ -274,14 +252,14 @@ fn what_leads_to_our_leaving_can_be_had_after_it() {
         let user: ruma::OwnedUserId = alice.id.as_str().try_into().unwrap();
         let key = matryx_core::room::StateKey::member(&user);
         let left = look.entry(&key).unwrap().event_id.to_string();
-        for answer in scene.everything(&scene.peer, &room, &left).await {
+        for answer in everything(scene, &scene.peer, &room, &left).await {
             answer.ok();
         }
-        scene.ask(&format!("event/{}", escaped(&left))).await.ok();
+        ask(scene, &format!("event/{}", escaped(&left))).await.ok();
         let body = json!({ "earliest_events": [said[0]], "latest_events": [left], "limit": 10 });
-        let missed = scene.missing(&room, body).await.ok();
+        let missed = missing(scene, &room, body).await.ok();
         assert_eq!(bodies(&missed["events"]), ["m2", "m3"]);
-        for answer in scene.everything(&scene.other, &room, &left).await {
+        for answer in everything(scene, &scene.other, &room, &left).await {
             answer.refused(403, "M_FORBIDDEN");
         }
     });
@@ -289,36 +267,36 @@ fn what_leads_to_our_leaving_can_be_had_after_it() {
 
 #[test]
 fn aliases_and_profiles_are_told() {
-    run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.server.user("alice").await;
         let local = format!("here{}", fresh());
         let options = json!({ "preset": "public_chat", "room_alias_name": local });
         let room = alice.new_room(options).await;
         let alias = |name: &str| escaped(&format!("#{name}:{}", scene.server.name()));
         let path = format!("query/directory?room_alias={}", alias(&local));
-        let found = scene.ask(&path).await.ok();
+        let found = ask(scene, &path).await.ok();
         assert_eq!(found, json!({ "room_id": room, "servers": [scene.server.name()] }));
         scene.guest("carol").join(&room).await;
-        let found = scene.ask(&path).await.ok();
+        let found = ask(scene, &path).await.ok();
         assert_eq!(found["servers"], json!([scene.server.name(), scene.peer.name()]));
         let path = format!("query/directory?room_alias={}", alias("nowhere"));
-        scene.ask(&path).await.refused(404, "M_NOT_FOUND");
-        scene.ask("query/directory?room_alias=%23a%3Aelsewhere").await.refused(404, "M_NOT_FOUND");
-        scene.ask("query/directory").await.refused(400, "M_MISSING_PARAM");
+        ask(scene, &path).await.refused(404, "M_NOT_FOUND");
+        ask(scene, "query/directory?room_alias=%23a%3Aelsewhere").await.refused(404, "M_NOT_FOUND");
+        ask(scene, "query/directory").await.refused(400, "M_MISSING_PARAM");
 
         let name = json!({ "displayname": "Alice" });
         alice.put(&["profile", &alice.id, "displayname"], &name).await.ok();
         let id = escaped(&alice.id);
-        let profile = scene.ask(&format!("query/profile?user_id={id}")).await.ok();
+        let profile = ask(scene, &format!("query/profile?user_id={id}")).await.ok();
         assert_eq!(profile, name);
-        let profile = scene.ask(&format!("query/profile?user_id={id}&field=displayname")).await;
+        let profile = ask(scene, &format!("query/profile?user_id={id}&field=displayname")).await;
         assert_eq!(profile.ok(), name);
-        let profile = scene.ask(&format!("query/profile?user_id={id}&field=avatar_url")).await;
+        let profile = ask(scene, &format!("query/profile?user_id={id}&field=avatar_url")).await;
         assert_eq!(profile.ok(), json!({}));
         let nobody = escaped(&format!("@nobody:{}", scene.server.name()));
-        let answer = scene.ask(&format!("query/profile?user_id={nobody}")).await;
+        let answer = ask(scene, &format!("query/profile?user_id={nobody}")).await;
         answer.refused(404, "M_NOT_FOUND");
-        let answer = scene.ask("query/profile?user_id=%40a%3Aelsewhere").await;
+        let answer = ask(scene, "query/profile?user_id=%40a%3Aelsewhere").await;
         answer.refused(404, "M_NOT_FOUND");
     });
 }

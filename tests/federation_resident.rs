@@ -1,48 +1,17 @@
 //! Joining, knocking and leaving through this server, by users of a server of the test's own.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use futures::{FutureExt, future::BoxFuture};
 use matryx_core::event::SigningKey;
 use matryx_server::clock::Clock;
-use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue,
-    signatures::{sign_event, sign_json},
-};
+use ruma::{CanonicalJsonValue, signatures::sign_json};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::support::{
-    Answer, Guest, Peer, Ready, TestServer, TestUser, Told, fresh, new_key, runtime,
-};
+use crate::support::{Answer, Guest, KEYS, Peer, SharedNeighbours, TestUser, Told, new_key};
 
-struct Scene {
-    server: TestServer,
-    peer: Peer,
-}
-
-static SCENE: LazyLock<Scene> = LazyLock::new(|| {
-    runtime().block_on(async {
-        let server = TestServer::start_with(Clock::machine(), Peer::befriend).await;
-        Scene { server, peer: Peer::start().await }
-    })
-});
-
-impl Scene {
-    fn run(story: impl AsyncFnOnce(&'static Self)) {
-        let scene = &*SCENE;
-        runtime().block_on(story(scene));
-    }
-
-    fn guest(&self, name: &str) -> Guest<'_> {
-        let name = format!("{name}{}", fresh());
-        Guest { peer: &self.peer, server: &self.server, id: self.peer.user(&name) }
-    }
-
-    async fn alice(&self) -> TestUser {
-        self.server.user("alice").await
-    }
-}
+static SCENE: SharedNeighbours = SharedNeighbours::new();
 
 fn membership_of(state: &Value, user: &str) -> Option<String> {
     let events = state.as_array().unwrap();
@@ -51,7 +20,8 @@ fn membership_of(state: &Value, user: &str) -> Option<String> {
     found.map(|event| event["content"]["membership"].as_str().unwrap().to_owned())
 }
 
-async fn membership(alice: &TestUser, room: &str, guest: &Guest<'_>) -> Option<String> {
+/// What a guest is in a room of ours.
+pub async fn membership(alice: &TestUser, room: &str, guest: &Guest<'_>) -> Option<String> {
     membership_of(&alice.state(room).await.ok(), guest.id.as_str())
 }
 
@@ -67,7 +37,7 @@ fn keys(events: &Value) -> Vec<String> {
 
 #[test]
 fn a_user_of_another_server_joins() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.alice().await;
         for version in ["6", "10", "11", "12"] {
             let options = json!({ "preset": "public_chat", "room_version": version });
@@ -113,7 +83,7 @@ fn a_user_of_another_server_joins() {
 
 #[test]
 fn the_first_version_answers_in_an_array() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.alice().await;
         let room = alice.public_room().await;
         let carol = scene.guest("carol");
@@ -129,7 +99,7 @@ fn the_first_version_answers_in_an_array() {
 
 #[test]
 fn members_are_left_out_for_those_who_are_in_a_hurry() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let [alice, bob] = scene.server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         bob.join(&room).await.ok();
@@ -163,7 +133,7 @@ fn members_are_left_out_for_those_who_are_in_a_hurry() {
 
 #[test]
 fn knocking_shows_what_the_room_is_and_leaving_takes_it_back() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.alice().await;
         let room = alice.room_with_rule("knock").await;
         alice.put_state(&room, "m.room.name", "", json!({ "name": "N" })).await.ok();
@@ -189,7 +159,7 @@ fn knocking_shows_what_the_room_is_and_leaving_takes_it_back() {
 
 #[test]
 fn templates_are_for_those_who_may() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.alice().await;
         let room = alice.new_room(json!({ "preset": "public_chat", "room_version": "11" })).await;
         let carol = scene.guest("carol");
@@ -225,7 +195,7 @@ fn templates_are_for_those_who_may() {
 
 #[test]
 fn the_acl_stands_before_everything() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.alice().await;
         let room = alice.public_room().await;
         let carol = scene.guest("carol");
@@ -250,7 +220,7 @@ fn the_acl_stands_before_everything() {
 
 #[test]
 fn the_banned_get_in_by_nobody_elses_template() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.alice().await;
         let room = alice.public_room().await;
         let (carol, dave) = (scene.guest("carol"), scene.guest("dave"));
@@ -272,116 +242,6 @@ fn the_banned_get_in_by_nobody_elses_template() {
     });
 }
 
-/// A room of this version that the members of `allow` may join.
-async fn restricted(alice: &TestUser, rule: &str, version: &str, allow: &[&str]) -> String {
-    let allow: Vec<_> =
-        allow.iter().map(|room| json!({ "type": "m.room_membership", "room_id": room })).collect();
-    let content = json!({ "join_rule": rule, "allow": allow });
-    let rules = json!([{ "type": "m.room.join_rules", "content": content }]);
-    let options = json!({ "room_version": version, "initial_state": rules });
-    alice.new_room(options).await
-}
-
-#[test]
-fn the_members_of_another_room_are_vouched_for() {
-    Scene::run(async |scene| {
-        let alice = scene.alice().await;
-        let club = alice.public_room().await;
-        for (rule, version) in [
-            ("restricted", "8"),
-            ("restricted", "9"),
-            ("knock_restricted", "10"),
-            ("restricted", "11"),
-            ("knock_restricted", "12"),
-        ] {
-            let room = restricted(&alice, rule, version, &[&club, "!elsewhere:x"]).await;
-            let carol = scene.guest("carol");
-            carol.make("join", &room).await.refused(400, "M_UNABLE_TO_AUTHORISE_JOIN");
-            carol.join(&club).await;
-            let template = carol.make("join", &room).await.ok();
-            let voucher = &template["event"]["content"]["join_authorised_via_users_server"];
-            assert_eq!(*voucher, alice.id, "{version}");
-            // Without the voucher it is no way in.
-            let strip = |event: &mut Value| event["content"] = json!({ "membership": "join" });
-            let ready = carol.ready("join", &room, strip).await;
-            let answer = carol.hand_in("v2/send_join", &room, &ready).await;
-            answer.refused(403, "M_FORBIDDEN").says("join_authorised_via_users_server");
-            let (answer, _) = carol.join(&room).await;
-            let signatures = answer["event"]["signatures"].as_object().unwrap();
-            assert!(signatures.contains_key(scene.server.name()));
-            // Who is in already needs nobody.
-            let template = carol.make("join", &room).await.ok();
-            assert_eq!(template["event"]["content"], json!({ "membership": "join" }));
-        }
-    });
-}
-
-#[test]
-fn a_condition_that_does_not_hold_any_more_lets_nobody_in() {
-    Scene::run(async |scene| {
-        let alice = scene.alice().await;
-        let club = alice.public_room().await;
-        let room = restricted(&alice, "restricted", "11", &[&club]).await;
-        let carol = scene.guest("carol");
-        let answer = carol.make("join", &room).await;
-        answer.refused(403, "M_FORBIDDEN").says("you are not among them");
-        carol.join(&club).await;
-        let ready = carol.ready("join", &room, |_| {}).await;
-        carol.leave(&club).await;
-        let answer = carol.hand_in("v2/send_join", &room, &ready).await;
-        answer.refused(403, "M_FORBIDDEN").says("you are not among them");
-        assert_eq!(membership(&alice, &room, &carol).await, None);
-        // The invited need no condition.
-        let mangled = restricted(&alice, "restricted", "11", &[]).await;
-        let bad = json!({ "join_rule": "restricted", "allow": "mangled" });
-        alice.put_state(&mangled, "m.room.join_rules", "", bad).await.ok();
-        carol.make("join", &mangled).await.refused(403, "M_FORBIDDEN");
-    });
-}
-
-#[test]
-fn the_condition_counts_as_it_is_when_the_keys_are_there() {
-    Scene::run(async |scene| {
-        let alice = scene.alice().await;
-        let club = alice.public_room().await;
-        let room = restricted(&alice, "restricted", "11", &[&club]).await;
-        let peer = Peer::start().await;
-        let carol = Guest { peer: &peer, server: &scene.server, id: peer.user("carol") };
-        carol.join(&club).await;
-        let (asked, mut was_asked) = tokio::sync::oneshot::channel();
-        let (go, gone) = std::sync::mpsc::channel::<()>();
-        let first = std::sync::Mutex::new(Some((asked, gone)));
-        peer.on("/_matrix/key/v2/server", move |_| {
-            if let Some((asked, gone)) = first.lock().unwrap().take() {
-                asked.send(()).unwrap();
-                // Blocks one thread of the runtime until the rule has changed.
-                gone.recv().unwrap();
-            }
-            Told::error(503, "M_UNKNOWN")
-        });
-        let (carol, room) = (&carol, &room);
-        let joining = loop {
-            let mut ready = carol.ready("join", room, |_| {}).await;
-            // A signature with a key that nobody knows yet, for which the peer is asked, and takes its time.
-            ready.event["signatures"][peer.name().as_str()]["ed25519:other"] = json!("AAAA");
-            let hand_in = async move { carol.hand_in("v2/send_join", room, &ready).await };
-            let mut handing_in = hand_in.boxed();
-            tokio::select! {
-                biased;
-                _ = &mut was_asked => break handing_in,
-                // Who has been asked a moment ago is left alone for some milliseconds; one good signature is enough.
-                early = &mut handing_in => drop(early.ok()),
-            }
-            carol.leave(room).await;
-        };
-        let nobody = json!({ "join_rule": "restricted", "allow": [] });
-        alice.put_state(room, "m.room.join_rules", "", nobody).await.ok();
-        go.send(()).unwrap();
-        joining.await.forbidden();
-        assert_ne!(membership(&alice, room, carol).await.as_deref(), Some("join"));
-    });
-}
-
 /// Hands an event in until its server is asked for the key that it needs. Who has been asked a moment ago is left alone for some
 /// milliseconds, and without the key the event is refused.
 async fn until_asked<'a>(
@@ -399,37 +259,8 @@ async fn until_asked<'a>(
 }
 
 #[test]
-fn who_may_not_invite_cannot_vouch() {
-    Scene::run(async |scene| {
-        let [alice, bob] = scene.server.users(["alice", "bob"]).await;
-        let club = alice.public_room().await;
-        let room = restricted(&alice, "restricted", "11", &[&club]).await;
-        alice.bring(&room, &bob).await;
-        let levels = json!({ "users": { (alice.id.clone()): 100 }, "invite": 50 });
-        alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
-        alice.leave(&room).await.ok();
-        let carol = scene.guest("carol");
-        carol.join(&club).await;
-        carol.make("join", &room).await.refused(400, "M_UNABLE_TO_GRANT_JOIN").says("50");
-        // Naming somebody who may not does not help.
-        let ready = carol.seal(
-            &"11".try_into().unwrap(),
-            {
-                let mut event = carol.make("join", &club).await.ok()["event"].clone();
-                event["room_id"] = json!(room);
-                event["content"]["join_authorised_via_users_server"] = json!(bob.id);
-                event
-            },
-            |_| {},
-        );
-        let answer = carol.hand_in("v2/send_join", &room, &ready).await;
-        assert!([400, 403].contains(&answer.status), "{}", answer.text);
-    });
-}
-
-#[test]
 fn nobody_is_let_in_by_a_server_whose_last_user_has_just_left() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         for (verb, endpoint, rule) in
             [("join", "v2/send_join", "public"), ("knock", "v1/send_knock", "knock")]
         {
@@ -447,7 +278,7 @@ fn nobody_is_let_in_by_a_server_whose_last_user_has_just_left() {
                     Told::Held(Arc::clone(&until), document.clone())
                 }
             });
-            ready.event = signed_with(&peer, &key, &ready);
+            ready.event = peer.resign_event(&key, &ready.version, ready.event);
             let hand_in = || carol.hand_in(endpoint, &room, &ready).boxed();
             let handing_in = until_asked(asked.notified().boxed(), hand_in).await;
             alice.leave(&room).await.ok();
@@ -460,8 +291,6 @@ fn nobody_is_let_in_by_a_server_whose_last_user_has_just_left() {
         }
     });
 }
-
-const KEYS: &str = "/_matrix/key/v2/server";
 
 /// A document of a peer's keys with one more.
 fn document_with(peer: &Peer, key: &SigningKey) -> Value {
@@ -476,18 +305,9 @@ fn document_with(peer: &Peer, key: &SigningKey) -> Value {
     serde_json::to_value(document).unwrap()
 }
 
-/// An event that is ready, with the signature of another key of its server's.
-fn signed_with(peer: &Peer, key: &SigningKey, ready: &Ready) -> Value {
-    let mut event: CanonicalJsonObject = serde_json::from_value(ready.event.clone()).unwrap();
-    event.remove("signatures");
-    let rules = ready.version.rules().unwrap();
-    sign_event(peer.name().as_str(), key, &mut event, &rules.redaction).unwrap();
-    serde_json::to_value(event).unwrap()
-}
-
 #[test]
 fn what_comes_in_here_goes_to_the_other_servers() {
-    Scene::run(async |scene| {
+    SCENE.run(async |scene| {
         let alice = scene.alice().await;
         let room = alice.room_with_rule("public").await;
         let (near, far) = (Peer::start().await, Peer::start().await);

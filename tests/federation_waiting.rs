@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use super::{
     federation_inbox::{Guest, path},
     support::{
-        Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, TestServer, TestUser, Told, eventually,
-        runtime, user_of, v3,
+        Hosted, KEYS, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, TestServer, TestUser, Told,
+        eventually, runtime, user_of, v3,
     },
 };
 
@@ -199,14 +199,13 @@ fn what_cannot_be_verified_yet_is_tried_again() {
     PAIR.run(async |pair| {
         let guest = Guest::new(&pair.a).await;
         let other = Peer::start().await;
-        let key = "/_matrix/key/v2/server";
-        other.on(key, |_| Told::error(503, "M_UNKNOWN"));
+        other.on(KEYS, |_| Told::error(503, "M_UNKNOWN"));
         let (join, event) = joins(&guest, &other).await;
         let answer = guest.send(&[&event]).await.ok();
         assert!(answer["pdus"][join.as_str()]["error"].is_string(), "{answer}");
         waits(guest.server, 1).await;
         let (keys, name) = (other.keys(), other.name().to_owned());
-        other.on(key, move |_| {
+        other.on(KEYS, move |_| {
             let document = keys.document(&name, Clock::machine().now()).unwrap();
             Told::ok(serde_json::to_value(&document).unwrap())
         });

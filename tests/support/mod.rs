@@ -13,11 +13,13 @@ mod hosted;
 mod http;
 mod kept;
 mod matryx;
+mod neighbours;
 mod pair;
 mod peer;
 mod place;
 mod process;
 mod server;
+mod shared;
 mod synapse;
 mod sync;
 mod user;
@@ -32,8 +34,9 @@ pub use self::{
     homeserver::{Homeserver, Software},
     hosted::{Hosted, MAKE_JOIN, SEND_JOIN, user_of},
     http::Http,
+    neighbours::{Neighbours, SharedNeighbours},
     pair::SharedPair,
-    peer::{Asked, Peer, Told, new_key},
+    peer::{Asked, KEYS, Peer, Told, new_key},
     place::free_address,
     process::{ServerProcess, command},
     server::{SharedServer, TestServer, runtime},

@@ -1,8 +1,9 @@
 //! Two servers that talk to each other.
 
-use std::sync::LazyLock;
-
-use super::server::{TestServer, runtime};
+use super::{
+    server::{TestServer, runtime},
+    shared::Shared,
+};
 
 /// Two servers, each of which finds the other, by TLS.
 pub struct Pair {
@@ -17,18 +18,11 @@ impl Pair {
     }
 }
 
-/// A pair that starts with the first test of its file and serves all of them.
-pub struct SharedPair(LazyLock<Pair>);
+/// A pair for a file of tests.
+pub type SharedPair = Shared<Pair>;
 
-impl SharedPair {
+impl Shared<Pair> {
     pub const fn new() -> Self {
-        Self(LazyLock::new(|| runtime().block_on(Pair::start())))
-    }
-
-    /// Runs a test's story on the pair.
-    pub fn run(&'static self, story: impl AsyncFnOnce(&'static Pair)) {
-        // Started outside of the runtime: the first test blocks on it.
-        let pair = &*self.0;
-        runtime().block_on(story(pair));
+        Self::starting(|| runtime().block_on(Pair::start()))
     }
 }

@@ -49,6 +49,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{answer::Answer, ca, place::free_address, server::TestServer, sync::PATIENCE};
 
+/// Where a server publishes its keys.
+pub const KEYS: &str = "/_matrix/key/v2/server";
+
 /// What the peer was asked.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -270,10 +273,20 @@ impl Peer {
 
     /// Adds its signature to an event, whoever has made it, and changes nothing else.
     pub fn sign_event(&self, version: &RoomVersionId, event: Value) -> Value {
+        self.sign_event_with(self.key(), version, event)
+    }
+
+    /// The same with another key, whose signature is then the only one.
+    pub fn resign_event(&self, key: &SigningKey, version: &RoomVersionId, event: Value) -> Value {
+        let mut event = event;
+        event.as_object_mut().expect("an object").remove("signatures");
+        self.sign_event_with(key, version, event)
+    }
+
+    fn sign_event_with(&self, key: &SigningKey, version: &RoomVersionId, event: Value) -> Value {
         let rules = version.rules().expect("a known version");
         let mut object = canonical(event);
-        let name = self.name.as_str();
-        sign_event(name, self.key(), &mut object, &rules.redaction).expect("an event");
+        sign_event(self.name.as_str(), key, &mut object, &rules.redaction).expect("an event");
         serde_json::to_value(&object).expect("JSON")
     }
 }
@@ -292,7 +305,7 @@ impl Inner {
             script.map(|(_, script)| script(&asked))
         };
         let told = told.unwrap_or_else(|| {
-            if asked.path.starts_with("/_matrix/key/v2/server") {
+            if asked.path.starts_with(KEYS) {
                 let document = keys.document(name, Clock::machine().now()).expect("a document");
                 Told::ok(serde_json::to_value(&document).expect("JSON"))
             } else {

@@ -1,4 +1,4 @@
-//! A whole server in this process, shared by the tests of a file.
+//! A whole server in this process.
 
 use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 
@@ -16,6 +16,7 @@ use super::{
     http::Http,
     peer::Peer,
     place::Place,
+    shared::Shared,
     user::{TestUser, fresh},
 };
 
@@ -26,30 +27,19 @@ pub fn runtime() -> &'static Runtime {
     &RUNTIME
 }
 
-/// A server that starts with the first test of its file and serves all of them.
-pub struct SharedServer(LazyLock<TestServer>);
+/// A server for a file of tests.
+pub type SharedServer = Shared<TestServer>;
 
-impl SharedServer {
+impl Shared<TestServer> {
     pub const fn new() -> Self {
-        Self(LazyLock::new(|| runtime().block_on(TestServer::start())))
+        Self::starting(|| runtime().block_on(TestServer::start()))
     }
 
     /// A server that peers can talk to.
     pub const fn befriended() -> Self {
-        Self(LazyLock::new(|| {
+        Self::starting(|| {
             runtime().block_on(TestServer::start_with(Clock::machine(), Peer::befriend))
-        }))
-    }
-
-    /// Runs a test's story against the server.
-    pub fn run(&'static self, story: impl AsyncFnOnce(&'static TestServer)) {
-        // Started outside of the runtime: the first test blocks on it.
-        let server = self.get();
-        runtime().block_on(story(server));
-    }
-
-    pub fn get(&'static self) -> &'static TestServer {
-        &self.0
+        })
     }
 }
 
