@@ -22,6 +22,7 @@ mod federation_inviting;
 mod federation_join;
 mod federation_keys;
 mod federation_knocks;
+mod federation_losing;
 mod federation_outbox;
 mod federation_own_keys;
 mod federation_resident;

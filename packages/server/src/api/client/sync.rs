@@ -47,7 +47,7 @@ pub(super) async fn sync(app: App, request: Matrix<Request>) -> Result<Response,
         filter: filter(&app, &identity.user_id, sync.filter).await?,
         user: identity.user_id.clone(),
         device: identity.device_id.clone(),
-        since: since.map(|StreamToken(pos)| pos),
+        since,
         timeout: sync.timeout.unwrap_or(Duration::ZERO).min(LONGEST),
         full_state: sync.full_state,
         form: match (sync.use_state_after, use_state_after_unstable) {

@@ -14,7 +14,10 @@ use super::world::{World, draft};
 use crate::{
     clock::Clock,
     room::{Door, Import, Received},
-    sync::v3::{Question, StateForm, sync},
+    sync::{
+        token::StreamToken,
+        v3::{Question, StateForm, sync},
+    },
 };
 
 pub(super) const CREATOR: &str = "@creator:x";
@@ -127,7 +130,7 @@ impl Two {
         let question = Question {
             user: user.try_into().unwrap(),
             device: None,
-            since,
+            since: since.map(StreamToken::at),
             timeout: Duration::ZERO,
             full_state: false,
             filter: Arc::default(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::StateForm;
-use crate::sync::token::{LineToken, StreamToken};
+use crate::sync::token::{Debt, LineToken, StreamToken};
 
 /// An event, written out.
 pub(super) type Event = Raw<AnySyncTimelineEvent>;
@@ -16,7 +16,7 @@ pub(super) type Event = Raw<AnySyncTimelineEvent>;
 /// What a sync says.
 #[derive(Debug, Serialize)]
 pub struct Answer {
-    next_batch: String,
+    next_batch: StreamToken,
     #[serde(skip_serializing_if = "Sections::is_empty")]
     pub(super) rooms: Sections,
 }
@@ -41,6 +41,9 @@ pub(super) struct JoinedRoom {
     #[serde(flatten)]
     pub(super) state: State,
     pub(super) timeline: Timeline,
+    /// What the timeline leaves to the next answer.
+    #[serde(skip)]
+    pub(super) debt: Option<Debt>,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,7 +105,13 @@ pub(super) struct Summary {
 impl Answer {
     /// Nothing new up to a position.
     pub(super) fn at(pos: u64) -> Self {
-        Self { next_batch: StreamToken(pos).to_string(), rooms: Sections::default() }
+        Self { next_batch: StreamToken::at(pos), rooms: Sections::default() }
+    }
+
+    /// Leaves something to the next answer.
+    pub(super) fn owe(&mut self, debt: Debt) {
+        let debts = self.next_batch.debt.into_iter().chain([debt]);
+        self.next_batch.debt = debts.reduce(Debt::and);
     }
 
     /// Whether it says nothing.

@@ -57,7 +57,8 @@ impl View<'_> {
             return Ok(None);
         }
         let timeline = Timeline::new(events, limited, tail.start);
-        Ok(Some(JoinedRoom { summary, state, timeline }))
+        let debt = self.owing(look, &tail.shown);
+        Ok(Some(JoinedRoom { summary, state, timeline, debt }))
     }
 
     async fn known(&self, room: &Room, look: &Look, mine: &Mine) -> Result<Known, StoreError> {

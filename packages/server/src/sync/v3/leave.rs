@@ -10,10 +10,10 @@ use matryx_repository::{Line, Mine, Source, StoreError};
 use ruma::room_version_rules::RoomVersionRules;
 
 use super::{
-    View,
+    StateForm, View,
     answer::{LeftRoom, State, Timeline},
     state::{Stretch, before},
-    timeline::Tail,
+    timeline::{Tail, Told},
 };
 use crate::{
     room::{Room, Sight},
@@ -82,7 +82,9 @@ impl View<'_> {
             Some(end) => {
                 let limit = self.limit() - later.len();
                 let hidden = (cut && later.is_empty()).then(|| own.clone());
-                self.tail(room, past.known.unwrap_or(0)..end, limit, &past.sight, hidden).await?
+                let applied = self.question.form == StateForm::Before;
+                let told = applied.then(|| Told::later(hidden));
+                self.tail(room, past.known.unwrap_or(0)..end, limit, &past.sight, told).await?
             }
             None => Tail::none(later.first().map_or(mine.n, |line| line.n - 1)),
         };
@@ -148,11 +150,17 @@ impl View<'_> {
         let mut cut = false;
         for n in past.later.iter().rev() {
             let line = self.rooms.lines(room, *n, *n).await?.pop();
-            // Where they became it by no event of their own, the state tells.
+            // Where the event does not say what they became, the state tells.
             let wants = |line: &Line| {
+                let pdu = &line.event.pdu;
+                let says = |change: &Change| {
+                    change.key == past.own
+                        && change.new.as_ref().is_some_and(|new| new.membership == pdu.membership())
+                };
                 filter.room(&room.id)
-                    && filter.event(&line.event.pdu)
-                    && line.event.pdu.key().as_ref() == Some(&past.own)
+                    && filter.event(pdu)
+                    && pdu.key().as_ref() == Some(&past.own)
+                    && line.changes.iter().any(says)
             };
             let line = line.filter(|line| wants(line));
             match line {

@@ -7,6 +7,7 @@
 //! news nothing is read.
 
 mod answer;
+mod debt;
 mod join;
 mod leave;
 mod state;
@@ -20,7 +21,7 @@ use std::{ops::Range, pin::pin, sync::Arc, time::Duration};
 
 use matryx_core::{
     membership::Membership,
-    room::{Change, StateKey, StateMap},
+    room::{Change, StateMap},
 };
 use matryx_repository::{Mine, StoreError, StoredEvent};
 use ruma::{
@@ -40,6 +41,7 @@ use self::{
 use super::{
     Waiter,
     filter::{EventFilter, wants_room},
+    token::{Debt, StreamToken},
 };
 use crate::{
     clock::Clock,
@@ -59,8 +61,8 @@ pub struct Question {
     pub user: OwnedUserId,
     /// On which device.
     pub device: Option<OwnedDeviceId>,
-    /// Up to which position they know everything; `None` if they know nothing.
-    pub since: Option<u64>,
+    /// Where their last answer ended; `None` if they know nothing.
+    pub since: Option<StreamToken>,
     /// How long to wait for news.
     pub timeout: Duration,
     /// Whether they want the whole state of their rooms, also where they know it.
@@ -88,6 +90,8 @@ struct View<'a> {
     question: &'a Question,
     /// Up to where the client knows everything.
     since: Option<u64>,
+    /// What it was shown up to there that did not stand.
+    debt: Option<Debt>,
     /// As of when the answer is.
     pos: u64,
     now: MilliSecondsSinceUnixEpoch,
@@ -106,7 +110,7 @@ pub async fn sync(
 ) -> Result<Answer, StoreError> {
     let stream = rooms.stream();
     // A token from the future is one from before a backup was restored: such a client begins anew.
-    let mut since = question.since.filter(|since| *since <= stream.published());
+    let mut since = question.since.filter(|since| since.pos <= stream.published());
     let mut timeout = pin!(tokio::time::sleep(question.timeout));
     let mut waiter = None;
     loop {
@@ -119,7 +123,7 @@ pub async fn sync(
             return Ok(answer);
         }
         // Nothing was said up to here, so nothing needs to be looked at again.
-        since = Some(standing.pos);
+        since = Some(StreamToken::at(standing.pos));
         match &waiter {
             Some((known, waiter)) if same(known, &standing.rooms) => {
                 let waiter: &Waiter<'_> = waiter;
@@ -155,13 +159,15 @@ async fn answer(
     rooms: &Rooms,
     clock: &Clock,
     question: &Question,
-    since: Option<u64>,
+    since: Option<StreamToken>,
 ) -> Result<(Answer, Standing), StoreError> {
     // Keeps the rooms in memory while the answer is made, so that their looks stay.
     let mut held = Vec::new();
     loop {
         let standing = rooms.stream().standing(&question.user).await?;
-        let view = View { rooms, question, since, pos: standing.pos, now: clock.now() };
+        let (known, debt) = (since.map(|since| since.pos), since.and_then(|since| since.debt));
+        let view =
+            View { rooms, question, since: known, debt, pos: standing.pos, now: clock.now() };
         if let Some(looks) = view.looks(&standing.rooms, &mut held).await? {
             return Ok((view.answer(&standing.rooms, looks).await?, standing));
         }
@@ -180,6 +186,11 @@ impl View<'_> {
     /// Whether the user's membership is news.
     fn is_new(&self, mine: &Mine) -> bool {
         self.since.is_none_or(|since| mine.pos > since)
+    }
+
+    /// From where on there may be something to say.
+    fn begin(&self) -> Option<u64> {
+        self.debt.map(|debt| debt.from).or(self.since)
     }
 
     fn wants(&self, room: &OwnedRoomId) -> bool {
@@ -201,23 +212,23 @@ impl View<'_> {
             };
             held.push(Arc::clone(&room));
             let Some(look) = room.look_at(self.pos) else { return Ok(None) };
-            if self.is_whole() || self.since.is_some_and(|since| look.pos > since) {
+            if self.is_whole() || self.begin().is_some_and(|from| look.pos > from) {
                 looks.push((room, look, mine));
             }
         }
         Ok(Some(looks))
     }
 
-    /// Those of the user's rooms that have moved since the client asked last.
+    /// Those of the user's rooms that have moved since the client asked last, or in which something may be owed to it.
     async fn moved<'s>(&self, standings: &'s Standings) -> Result<Vec<&'s Mine>, StoreError> {
         let wanted = || joined(standings).map(|mine| &**mine).filter(|mine| self.wants(&mine.room));
-        let Some(since) = self.since.filter(|_| !self.question.full_state) else {
+        let Some(from) = self.begin().filter(|_| !self.question.full_state) else {
             return Ok(wanted().collect());
         };
-        if since == self.pos {
+        if from == self.pos {
             return Ok(Vec::new());
         }
-        let moved = self.rooms.stream().moved(wanted().map(|mine| &*mine.room), since).await?;
+        let moved = self.rooms.stream().moved(wanted().map(|mine| &*mine.room), from).await?;
         Ok(moved.iter().filter_map(|(room, _)| standings.get(room)).map(|mine| &**mine).collect())
     }
 
@@ -229,6 +240,9 @@ impl View<'_> {
         let mut answer = Answer::at(self.pos);
         for (room, look, mine) in looks {
             if let Some(joined) = self.joined(&room, &look, mine).await? {
+                if let Some(debt) = joined.debt {
+                    answer.owe(debt);
+                }
                 answer.rooms.join.insert(mine.room.clone(), joined);
             }
         }
@@ -276,30 +290,27 @@ impl View<'_> {
         timeline::reach(self.limit(), !filter.is_open())
     }
 
-    /// The newest lines of a stretch that the user may see and wants to. `later` are keys at which something else stands that
-    /// comes after it.
+    /// The newest lines of a stretch that the user may see and wants to.
     async fn tail(
         &self,
         room: &Room,
         span: Range<i64>,
         limit: usize,
         sight: &Sight,
-        later: Option<StateKey>,
+        told: Option<Told>,
     ) -> Result<Tail, StoreError> {
         let filter = EventFilter(&self.question.filter.room.timeline);
         if !filter.room(&room.id) {
             return Ok(Tail::none(span.end));
         }
-        let applied = self.question.form == StateForm::Before;
-        let told = applied.then(|| Told::later(later));
         timeline::read(self.rooms, room, span, limit, self.reach(), told, |line| {
             filter.event(&line.event.pdu) && sight.sees(line.n, &line.event)
         })
         .await
     }
 
-    /// What is different in a room's state at line `to` from line `known`. Where the timeline reaches back to that, its
-    /// lines tell.
+    /// What is different in a room's state at line `to` from what the client takes it for at line `known`. Where the timeline
+    /// reaches back to that, its lines tell.
     async fn changes(
         &self,
         room: &Room,
@@ -308,11 +319,14 @@ impl View<'_> {
         state: &StateMap,
         tail: &Tail,
     ) -> Result<Vec<Change>, StoreError> {
-        if tail.start == known {
+        let mut changes = if tail.start == known {
             let lines = tail.passed.iter().rev();
-            return Ok(add_up(lines.flat_map(|line| line.changes.iter().cloned())));
-        }
-        self.rooms.changes(room, known, to, state).await
+            add_up(lines.flat_map(|line| line.changes.iter().cloned()))
+        } else {
+            self.rooms.changes(room, known, to, state).await?
+        };
+        changes.extend(self.owed(room, known, state).await?);
+        Ok(changes)
     }
 
     /// Writes events out as the client wants them.

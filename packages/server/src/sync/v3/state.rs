@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use matryx_core::room::{Change, StateEntry, StateKey, StateMap};
-use matryx_repository::{Line, StoreError, StoredEvent};
-use ruma::{
-    EventId, OwnedUserId, UserId, events::StateEventType, room_version_rules::RoomVersionRules,
+use matryx_core::{
+    event::Pdu,
+    room::{Change, StateEntry, StateKey, StateMap},
 };
+use matryx_repository::{Line, StoreError, StoredEvent};
+use ruma::{OwnedUserId, UserId, events::StateEventType, room_version_rules::RoomVersionRules};
 
 use super::{StateForm, View, answer::State, timeline::Tail};
 use crate::sync::filter::EventFilter;
@@ -24,8 +25,8 @@ pub(super) struct Stretch<'a> {
     changes: Option<Vec<Change>>,
     /// Whether the client is told all of the state, whatever it knows. It still keeps the members that it is not told of.
     whole: bool,
-    /// The events of the timeline.
-    shown: HashSet<&'a EventId>,
+    /// What events of the timeline are about.
+    shown: HashSet<StateKey>,
     /// Who has said something in the timeline.
     senders: BTreeSet<&'a UserId>,
 }
@@ -39,13 +40,13 @@ impl<'a> Stretch<'a> {
         changes: Option<Vec<Change>>,
         whole: bool,
     ) -> Self {
-        let events = || shown.iter().map(|line| &line.event.pdu);
+        let events = || shown.iter().map(|line| &*line.event.pdu);
         Self {
             end,
             begin,
             whole: whole || changes.is_none(),
             changes,
-            shown: events().map(|pdu| &**pdu.event_id()).collect(),
+            shown: events().filter_map(Pdu::key).collect(),
             senders: events().map(|pdu| &**pdu.sender()).collect(),
         }
     }
@@ -73,13 +74,12 @@ impl<'a> Stretch<'a> {
         self.changes.iter().flatten()
     }
 
-    /// What a client must be told of a key: what stands there at the end; but where the timeline tells that, and the
-    /// client is to apply it, what stood there before.
+    /// What a client must be told of a key: what stands there at the end; but where the timeline says something of it, and
+    /// the client is to apply that, what stood there before.
     fn entry(&self, key: &StateKey, form: StateForm) -> Option<&StateEntry> {
-        let end = self.end.get(key)?;
         match form {
-            StateForm::Before if self.shown.contains(&*end.event_id) => self.begin.get(key),
-            _ => Some(end),
+            StateForm::Before if self.shown.contains(key) => self.begin.get(key),
+            _ => self.end.get(key),
         }
     }
 

@@ -8,7 +8,7 @@ use matryx_repository::{Line, StoreError};
 use crate::room::{Room, Rooms};
 
 /// How many lines are looked at for a filter that passes over many, before the timeline is cut.
-const PATIENCE: i64 = 500;
+pub(super) const PATIENCE: i64 = 500;
 
 /// How many lines are read at a time once the first ones were not enough.
 const STEP: i64 = 100;
@@ -33,7 +33,7 @@ pub(super) fn reach(limit: usize, selective: bool) -> i64 {
 }
 
 /// Reads the lines behind `span.start` up to `span.end`, the newest first, until `limit` of them fit and one more is
-/// known, or `reach` lines have been looked at. `told` is there if the client makes the room's state of them.
+/// known, or `reach` lines have been looked at. With `told` the timeline begins behind whatever does not stand.
 pub(super) async fn read(
     rooms: &Rooms,
     room: &Room,
@@ -79,7 +79,8 @@ pub(super) async fn read(
 }
 
 /// Who tells a client, from a room's end backwards, what stands at each key that has changed: the timeline, or something
-/// that is not in it. An event that stands no more must not come after what tells that: the timeline begins behind it.
+/// that is not in it. For a client that makes the room's state of the timeline and that no later answer sets right, because
+/// the room has been left: an event that stands no more must not come after what tells that.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// The newest change is an event of the timeline: whatever comes before it does not matter.

@@ -1,10 +1,10 @@
 //! /sync without HTTP: clients that keep what they are told, held against what is.
 
 mod client;
+mod forks;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use matryx_core::event::Pdu;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, uint};
 use serde_json::json;
@@ -14,10 +14,8 @@ use self::client::Client;
 use super::{StateForm, sync};
 use crate::{
     clock::Clock,
-    room::{
-        Changes, Door, Intent, Proposal, Said,
-        tests::world::{World, run},
-    },
+    room::tests::world::{World, run},
+    sync::token::StreamToken,
 };
 
 const PEOPLE: [&str; 4] = ["@a:x", "@b:x", "@c:x", "@d:x"];
@@ -59,6 +57,21 @@ async fn act(world: &World, rooms: &[OwnedRoomId], rng: &mut StdRng) {
     drop(done);
 }
 
+/// Everybody, with clients of all kinds.
+fn clients() -> Vec<Client> {
+    let few = json!({"room": {"timeline": {"limit": 2}}});
+    let without_b = json!({"room": {"timeline": {"not_senders": ["@b:x"]}}});
+    let kinds = [
+        (StateForm::Before, json!({})),
+        (StateForm::After, json!({})),
+        (StateForm::Before, few.clone()),
+        (StateForm::AfterUnstable, few),
+        (StateForm::Before, without_b),
+    ];
+    let all = PEOPLE.into_iter().flat_map(|user| kinds.iter().map(move |kind| (user, kind)));
+    all.map(|(user, (form, filter))| Client::new(user, *form, filter.clone())).collect()
+}
+
 async fn clients_believe_what_is(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut world = World::new(RoomVersionId::V12).await;
@@ -67,16 +80,7 @@ async fn clients_believe_what_is(seed: u64) {
         world.room(PEOPLE[0], "knock").await,
         world.room(PEOPLE[0], "invite").await,
     ];
-    let mut clients = Vec::new();
-    for user in PEOPLE {
-        clients.push(Client::new(user, StateForm::Before, json!({})));
-        clients.push(Client::new(user, StateForm::After, json!({})));
-        let filter = json!({"room": {"timeline": {"limit": 2}}});
-        clients.push(Client::new(user, StateForm::Before, filter.clone()));
-        clients.push(Client::new(user, StateForm::AfterUnstable, filter));
-        let filter = json!({"room": {"timeline": {"not_senders": ["@b:x"]}}});
-        clients.push(Client::new(user, StateForm::Before, filter));
-    }
+    let mut clients = clients();
     for step in 0..60 {
         act(&world, &rooms, &mut rng).await;
         if rng.random_bool(0.02) {
@@ -93,10 +97,13 @@ async fn clients_believe_what_is(seed: u64) {
 
 #[test]
 fn what_clients_believe_is_what_is() {
-    let seeds = std::env::var("MATRYX_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
-    for seed in 0..seeds {
+    for seed in 0..seeds() {
         run(clients_believe_what_is(seed));
     }
+}
+
+fn seeds() -> u64 {
+    std::env::var("MATRYX_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
 #[test]
@@ -172,56 +179,6 @@ fn what_has_passed_out_of_memory_is_told_all_the_same() {
 }
 
 #[test]
-fn what_a_fork_changes_is_told() {
-    run(async {
-        let here = World::new(RoomVersionId::V12).await;
-        let there = World::new(RoomVersionId::V12).await;
-        let room = here.room("@a:x", "public").await;
-        here.member(&room, "@b:x", "@b:x", "join").await.unwrap();
-        let levels = json!({"users": {"@b:x": 50}});
-        here.say(&room, "@a:x", "m.room.power_levels", Some(""), levels).await.unwrap();
-        let topic = |text: &str| json!({"topic": text});
-        here.say(&room, "@a:x", "m.room.topic", Some(""), topic("old")).await.unwrap();
-        copy(&here, &there, &room).await;
-        let mut clients: Vec<Client> = [StateForm::After, StateForm::Before]
-            .into_iter()
-            .map(|form| Client::new("@a:x", form, json!({})))
-            .collect();
-        let mut slow = Client::new("@a:x", StateForm::Before, json!({}));
-        slow.sync(&here.rooms).await;
-        // Here @b sets the topic; there they are banned, which takes it back: the old one stands again.
-        here.say(&room, "@b:x", "m.room.topic", Some(""), topic("new")).await.unwrap();
-        for client in &mut clients {
-            client.sync(&here.rooms).await;
-            client.check(&here.rooms, "before the ban is known").await;
-        }
-        let ban = there.member(&room, "@a:x", "@b:x", "ban").await.unwrap();
-        let ban = there.rooms.events().get(&ban.events[0]).await.unwrap().unwrap();
-        here.rooms.receive(Pdu::clone(&ban.pdu), Door::Transaction).await.unwrap();
-        let held = here.rooms.room(&room).await.unwrap().unwrap();
-        let line = held.lines(held.look().n, held.look().n).unwrap();
-        assert_eq!(line[0].changes.len(), 2, "the member and the topic");
-        clients.push(slow);
-        for client in &mut clients {
-            client.sync(&here.rooms).await;
-            client.check(&here.rooms, "when it is").await;
-        }
-    });
-}
-
-/// Gives another store the same room.
-async fn copy(from: &World, to: &World, room: &OwnedRoomId) {
-    let held = from.rooms.room(room).await.unwrap().unwrap();
-    let lines = from.rooms.lines(&held, 1, held.look().n).await.unwrap();
-    let say: Vec<Arc<Pdu>> = lines.iter().map(|line| Arc::clone(&line.event.pdu)).collect();
-    let intent = Intent::new(Vec::new(), move |_| {
-        let say = say.iter().map(|pdu| Said::Sealed(Pdu::clone(pdu))).collect();
-        Ok(Proposal::Change(Changes { say, ..Changes::default() }))
-    });
-    to.rooms.create(room.clone(), RoomVersionId::V12, intent).await.unwrap();
-}
-
-#[test]
 fn whoever_waits_is_woken_and_whoever_stops_is_answered() {
     run(async {
         let world = World::new(RoomVersionId::V12).await;
@@ -238,7 +195,7 @@ fn whoever_waits_is_woken_and_whoever_stops_is_answered() {
         let answer = serde_json::to_value(answer.unwrap()).unwrap();
         assert!(answer["rooms"]["invite"][room.as_str()].is_object());
 
-        client.question.since = Some(world.rooms.stream().published());
+        client.question.since = Some(StreamToken::at(world.rooms.stream().published()));
         let waiting = sync(&world.rooms, &clock, &stop, &client.question);
         let (answer, ()) = tokio::join!(waiting, async { stop.cancel() });
         let answer = serde_json::to_value(answer.unwrap()).unwrap();
@@ -252,7 +209,7 @@ fn a_token_from_a_future_that_was_lost_begins_anew() {
         let world = World::new(RoomVersionId::V12).await;
         let room = world.room("@a:x", "public").await;
         let mut client = Client::new("@a:x", StateForm::Before, json!({}));
-        client.question.since = Some(u64::MAX);
+        client.question.since = Some(StreamToken::at(u64::MAX));
         let answer = client.sync(&world.rooms).await;
         assert!(answer["rooms"]["join"][room.as_str()].is_object());
         client.check(&world.rooms, "anew").await;
