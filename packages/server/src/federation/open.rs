@@ -33,14 +33,28 @@ impl Federation {
         events: Vec<Box<RawValue>>,
         rules: &RoomVersionRules,
     ) -> Vec<Result<Pdu, OpenError>> {
-        let parsed = spread(events, |event: Box<RawValue>| parse(&event)).await;
+        let room_rules = rules.clone();
+        let parsed = spread(events, move |part: Vec<Box<RawValue>>| {
+            let mut needs = Needs::default();
+            let read = |event: Box<RawValue>| {
+                let event = parse(&event)?;
+                needs.add_event(&event, &room_rules);
+                Ok(event)
+            };
+            (part.into_iter().map(read).collect::<Vec<_>>(), needs)
+        })
+        .await;
         let mut needs = Needs::default();
-        for event in parsed.iter().filter_map(|event| event.as_ref().ok()) {
-            needs.add_event(event, rules);
+        for (_, of_part) in &parsed {
+            needs.add_all(of_part);
         }
         let found = Arc::new(self.keys().map_for(needs).await);
         let rules = rules.clone();
-        spread(parsed, move |event| verify(event?, &found, &rules)).await
+        let events = parsed.into_iter().flat_map(|(events, _)| events).collect();
+        let verified = spread(events, move |part: Vec<Result<_, OpenError>>| {
+            part.into_iter().map(|event| verify(event?, &found, &rules)).collect::<Vec<_>>()
+        });
+        verified.await.into_iter().flatten().collect()
     }
 }
 
@@ -67,14 +81,14 @@ fn verify(
     })
 }
 
-/// Does something with all items on the blocking pool, a part on each core; keeps their order.
-async fn spread<T, U>(items: Vec<T>, work: impl Fn(T) -> U + Clone + Send + 'static) -> Vec<U>
+/// Does something with a part of the items on each core, on the blocking pool; the parts keep their order.
+async fn spread<T, U>(items: Vec<T>, work: impl Fn(Vec<T>) -> U + Clone + Send + 'static) -> Vec<U>
 where
     T: Send + 'static,
     U: Send + 'static,
 {
     if items.len() <= 1 {
-        return items.into_iter().map(work).collect();
+        return vec![work(items)];
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let size = items.len().div_ceil(cores);
@@ -86,14 +100,12 @@ where
             break;
         }
         let work = work.clone();
-        tasks.push(tokio::task::spawn_blocking(move || {
-            part.into_iter().map(work).collect::<Vec<U>>()
-        }));
+        tasks.push(tokio::task::spawn_blocking(move || work(part)));
     }
     let mut done = Vec::new();
     for task in tasks {
         match task.await {
-            Ok(part) => done.extend(part),
+            Ok(part) => done.push(part),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }

@@ -90,6 +90,15 @@ impl Needs {
         *latest = (*latest).max(at);
     }
 
+    /// What others need too.
+    pub(crate) fn add_all(&mut self, others: &Self) {
+        for (server, wanted) in &others.0 {
+            for (key, at) in wanted {
+                self.add(server, key, *at);
+            }
+        }
+    }
+
     /// What an event needs: the keys with which those have signed it who must have. Nothing of what is no event.
     pub fn add_event(&mut self, event: &CanonicalJsonObject, rules: &RoomVersionRules) {
         let at = time_of(event, rules);
