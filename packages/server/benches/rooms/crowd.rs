@@ -10,11 +10,38 @@ use crate::{
 };
 
 /// How a crowd fared.
+#[derive(Clone, Copy)]
 pub(crate) struct Crowd {
     /// Calls a second, all together.
     pub(crate) rate: f64,
     pub(crate) median: Duration,
     pub(crate) p99: Duration,
+}
+
+/// How it fared in each of some rounds.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    rates: Vec<f64>,
+    medians: Vec<Duration>,
+    p99s: Vec<Duration>,
+}
+
+impl Rounds {
+    pub(crate) fn add(&mut self, crowd: Crowd) {
+        self.rates.push(crowd.rate);
+        self.medians.push(crowd.median);
+        self.p99s.push(crowd.p99);
+    }
+
+    /// The middle of the rounds, each number for itself.
+    pub(crate) fn median(mut self) -> Crowd {
+        self.rates.sort_unstable_by(f64::total_cmp);
+        Crowd {
+            rate: self.rates[self.rates.len() / 2],
+            median: median(&mut self.medians),
+            p99: median(&mut self.p99s),
+        }
+    }
 }
 
 /// Each client sends so many messages to its room, all clients at once.
