@@ -66,6 +66,10 @@ fn every_legal_form_is_understood() {
             // Old servers name no destination.
             format!(r#"X-Matrix origin="{origin}",key="{key}",sig="{sig}""#),
             format!(r#"X-Matrix origin="{origin}",destination="{us}",key="{key}",sig="{sig}=""#),
+            // Nor do they put everything into quotes that has a colon.
+            format!(r#"X-Matrix origin={origin},key={key},sig="{sig}""#),
+            format!("X-Matrix origin={origin} ,\tdestination={us},key={key},sig={sig}="),
+            format!(r#"X-Matrix key={key},new="a,\"b=c:d",origin={origin},sig="{sig}""#),
         ] {
             let judged = judged(server, PATH, "", from_ref(&header)).await;
             assert_eq!(judged.as_deref(), Ok(&*origin), "{header}");

@@ -114,7 +114,7 @@ impl Keys {
                 continue;
             }
             // There may be more than one space behind the scheme, which the parser does not know.
-            let header = format!("{scheme} {}", rest.trim());
+            let header = format!("{scheme} {}", in_quotes(rest.trim()));
             let header = XMatrix::parse(header).map_err(|error| {
                 RequestError::Unauthorized(format!(
                     "The Authorization header can't be understood: {error}."
@@ -136,6 +136,43 @@ impl Keys {
         }
         Ok(found)
     }
+}
+
+/// Parameters with each value in quotes. Old servers leave them out also where a value has a colon, as a name with a port
+/// and the id of a key have; the parser takes only tokens without quotes.
+fn in_quotes(parameters: &str) -> String {
+    enum Place {
+        Between,
+        Quoted,
+        Bare,
+    }
+    let mut out = String::with_capacity(parameters.len() + 8);
+    let mut place = Place::Between;
+    let mut chars = parameters.chars().peekable();
+    while let Some(char) = chars.next() {
+        if matches!((&place, char), (Place::Bare, ',' | ' ' | '\t')) {
+            out.push('"');
+            place = Place::Between;
+        }
+        out.push(char);
+        place = match (place, char) {
+            (Place::Quoted, '\\') => {
+                out.extend(chars.next());
+                Place::Quoted
+            }
+            (Place::Quoted, '"') => Place::Between,
+            (Place::Between, '"') => Place::Quoted,
+            (Place::Between, '=') if !matches!(chars.peek(), Some('"' | ' ' | '\t')) => {
+                out.push('"');
+                Place::Bare
+            }
+            (place, _) => place,
+        };
+    }
+    if matches!(place, Place::Bare) {
+        out.push('"');
+    }
+    out
 }
 
 fn unauthorized(sentence: &str) -> RequestError {
