@@ -3,6 +3,7 @@
 //! `http` glues ruma's requests to axum, `api` holds the doors, and behind them stand the subjects: `user` and those to
 //! come. [`lifecycle::Server`] starts it all, for the binary and for tests alike.
 
+mod allocator;
 pub mod api;
 pub mod app;
 pub mod clock;
@@ -19,8 +20,3 @@ pub mod random;
 pub mod room;
 pub mod sync;
 pub mod user;
-
-/// The engine allocates much and frees on other threads than it allocated on. This one serves 16 clients at once about a quarter
-/// faster than glibc's (`cargo bench --bench rooms -- crowd`).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
