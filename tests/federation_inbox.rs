@@ -1,25 +1,20 @@
-//! What other servers send: transactions, what is missing before the events in them, and the history behind a gap.
+//! What other servers send: transactions, and what is missing before the events in them.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use matryx_core::room::StateKey;
-use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use ruma::{OwnedEventId, OwnedUserId, RoomId, RoomVersionId, events::StateEventType};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::support::{
-    self, Answer, Asked, Peer, SharedPair, Sync, TestServer, TestUser, Told, find,
-};
+use super::support::{Answer, Peer, SharedPair, Sync, TestServer, TestUser, Told, find};
 
 static PAIR: SharedPair = SharedPair::new();
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
-const FEDERATION: &str = "/_matrix/federation/v1";
+/// Where the endpoints for other servers are.
+pub const FEDERATION: &str = "/_matrix/federation/v1";
 
 /// A peer with a user in a room of ours.
 pub struct Guest<'a> {
@@ -283,83 +278,6 @@ fn what_rests_on_something_rejected_is_rejected() {
     });
 }
 
-/// The peer's words from `0` on, each following the one before, and what the peer answers to those who ask for them.
-async fn long_absence(guest: &Guest<'_>, count: usize) -> (Vec<OwnedEventId>, Vec<Value>) {
-    absence(guest, (0..count).map(|number| said(&number.to_string()))).await
-}
-
-/// Something that the peer's user says: type, state key and content.
-type Said = (&'static str, Option<&'static str>, Value);
-
-fn said(text: &str) -> Said {
-    ("m.room.message", None, json!({ "msgtype": "m.text", "body": text }))
-}
-
-/// The same with anything that the peer's user may say.
-async fn absence(
-    guest: &Guest<'_>,
-    all: impl Iterator<Item = Said>,
-) -> (Vec<OwnedEventId>, Vec<Value>) {
-    let (mut ids, mut events) = (vec![guest.join.clone()], Vec::new());
-    let mut state: BTreeMap<(String, String), OwnedEventId> = BTreeMap::new();
-    for (key, entry) in &guest.look().await.state {
-        state.insert((key.kind.to_string(), key.key.to_string()), entry.event_id.clone());
-    }
-    let mut before = Vec::new();
-    for (kind, key, content) in all {
-        let (id, event) = guest.event(kind, key, content, &ids[ids.len() - 1..]);
-        before.push(state.values().cloned().collect::<Vec<_>>());
-        if let Some(key) = key {
-            state.insert((kind.to_owned(), key.to_owned()), id.clone());
-        }
-        ids.push(id);
-        events.push(event);
-    }
-    ids.remove(0);
-    let by_id: BTreeMap<String, usize> =
-        ids.iter().enumerate().map(|(number, id)| (id.to_string(), number)).collect();
-    // Only the last one before what is named: the gap stays open.
-    guest.peer.on(&path("get_missing_events"), {
-        let (by_id, events) = (by_id.clone(), events.clone());
-        move |asked| {
-            let latest = asked.body["latest_events"][0].as_str().unwrap();
-            let number = by_id[latest];
-            Told::ok(json!({ "events": [events[number - 1]] }))
-        }
-    });
-    let which = {
-        let ids = ids.clone();
-        move |asked: &Asked| ids.iter().position(|id| asked.path.contains(&id.as_str()[1..]))
-    };
-    guest.peer.on(&path("state_ids"), {
-        let which = which.clone();
-        move |asked| match which(asked) {
-            Some(number) => Told::ok(json!({ "pdu_ids": before[number], "auth_chain_ids": [] })),
-            None => Told::error(404, "M_NOT_FOUND"),
-        }
-    });
-    let origin = guest.peer.name().to_string();
-    guest.peer.on(&path("event"), {
-        let (which, events, origin) = (which.clone(), events.clone(), origin.clone());
-        move |asked| {
-            which(asked).map_or(Told::error(404, "M_NOT_FOUND"), |number| {
-                let pdus = [&events[number]];
-                Told::ok(json!({ "origin": origin, "origin_server_ts": 1, "pdus": pdus }))
-            })
-        }
-    });
-    guest.peer.on(&path("backfill"), {
-        let events = events.clone();
-        move |asked| {
-            let number = which(asked).unwrap();
-            let pdus: Vec<&Value> =
-                events[number.saturating_sub(3)..=number].iter().rev().collect();
-            Told::ok(json!({ "origin": origin, "origin_server_ts": 1, "pdus": pdus }))
-        }
-    });
-    (ids, events)
-}
-
 #[test]
 fn a_membership_that_a_fork_changes_is_told_and_counted() {
     PAIR.run(async |pair| {
@@ -405,108 +323,6 @@ fn a_membership_that_a_fork_changes_is_told_and_counted() {
 }
 
 #[test]
-fn what_fills_a_gap_is_given_on_as_it_was_visible_there() {
-    PAIR.run(async |pair| {
-        let wish = json!({ "power_level_content_override": { "users_default": 100 } });
-        let guest = Guest::in_room_with(&pair.a, wish).await;
-        let visible =
-            |to: &str| ("m.room.history_visibility", Some(""), json!({ "history_visibility": to }));
-        let all = [
-            said("open"),
-            visible("joined"),
-            said("for members"),
-            visible("shared"),
-            said("open again"),
-            said("later"),
-            said("last"),
-        ];
-        let (ids, events) = absence(&guest, all.into_iter()).await;
-        guest.send(&[&events[6]]).await.ok();
-        while guest.alice.event(&guest.room, ids[0].as_str()).await.status == 404 {
-            guest.page("b").await;
-        }
-        // Another server comes into the room, asks what was said, and is shown what everybody may read now.
-        let newcomer = Peer::start().await;
-        let carol = support::Guest { peer: &newcomer, server: &pair.a, id: newcomer.user("carol") };
-        carol.join(&guest.room).await;
-        let given = async |peer: &Peer| {
-            let path = format!("{FEDERATION}/backfill/{}?v={}&limit=7", guest.room, ids[6]);
-            let answer = peer.get(&pair.a, &path).await.ok();
-            let pdus = answer["pdus"].as_array().unwrap();
-            let body = |pdu: &Value| Some(pdu["content"]["body"].as_str()?.to_owned());
-            pdus.iter().rev().filter_map(body).collect::<Vec<_>>()
-        };
-        assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
-        let path = format!("{FEDERATION}/event/{}", ids[2]);
-        let hidden = newcomer.get(&pair.a, &path).await.ok();
-        assert_eq!(hidden["pdus"][0]["content"], json!({}));
-        // Whoever was there reads all of it, also when the room has become less open since.
-        let (kind, key, content) = visible("joined");
-        guest.alice.put_state(&guest.room, kind, key.unwrap(), content).await.ok();
-        let all = ["open", "for members", "open again", "later", "last"];
-        assert_eq!(given(&guest.peer).await, all);
-        assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
-        carol.leave(&guest.room).await;
-        assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
-    });
-}
-
-#[test]
-fn a_gap_is_shown_as_one_and_is_filled_by_paging_back() {
-    PAIR.run(async |pair| {
-        let guest = Guest::new(&pair.a).await;
-        let before = guest.alice.sync(Sync::initial()).await;
-        let (ids, events) = long_absence(&guest, 10).await;
-        guest.send(&[&events[9]]).await.ok();
-        // The two newest came; the gap before them cuts the timeline.
-        let news = guest.alice.sync(Sync::since(&before.next_batch)).await;
-        let room = news.joined(&guest.room);
-        assert_eq!(room.timeline_ids(), [ids[8].as_str(), ids[9].as_str()]);
-        assert!(room.limited());
-        guest.alice.event(&guest.room, ids[7].as_str()).await.refused(404, "M_NOT_FOUND");
-
-        let mut from = room.prev_batch().to_owned();
-        let mut seen = Vec::new();
-        for _ in 0..20 {
-            let query = [("dir", "b"), ("limit", "3"), ("from", &*from)];
-            let page = guest.alice.query(&["rooms", &guest.room, "messages"], &query).await.ok();
-            let chunk = page["chunk"].as_array().unwrap();
-            assert!(chunk.len() <= 3);
-            seen.extend(chunk.iter().map(|event| event["event_id"].as_str().unwrap().to_owned()));
-            match page["end"].as_str() {
-                Some(end) => end.clone_into(&mut from),
-                None => break,
-            }
-        }
-        let wanted: Vec<&str> = ids[..8].iter().rev().map(|id| id.as_str()).collect();
-        assert_eq!(seen[..8], wanted);
-        assert_eq!(seen[8], guest.join.as_str());
-        // Down to the room's beginning, and each once.
-        let first = guest.alice.event(&guest.room, seen.last().unwrap()).await.ok();
-        assert_eq!(first["type"], "m.room.create");
-        let mut each = seen.clone();
-        each.sort();
-        each.dedup();
-        assert_eq!(each.len(), seen.len());
-        let old = guest.alice.event(&guest.room, ids[2].as_str()).await.ok();
-        assert_eq!(old["unsigned"]["membership"], "join");
-        // What has been filled is asked for by nobody again, and no sync shows it.
-        let asked = guest.peer.count(&path("backfill"));
-        let page = guest.page("b").await;
-        assert_eq!(page["chunk"].as_array().unwrap().len(), seen.len() + 2);
-        assert_eq!(guest.peer.count(&path("backfill")), asked);
-        let page = guest.page("f").await;
-        let chunk = page["chunk"].clone();
-        let forward: Vec<_> =
-            chunk.as_array().unwrap().iter().map(|e| e["event_id"].clone()).collect();
-        assert_eq!(forward.len(), seen.len() + 2);
-        assert_eq!(forward[forward.len() - 3], ids[7].as_str());
-        let news = guest.alice.sync(Sync::since(&news.next_batch)).await;
-        news.silent(&guest.room);
-    });
-}
-
-#[test]
 fn a_peer_that_answers_nonsense_changes_nothing() {
     PAIR.run(async |pair| {
         let guest = Guest::new(&pair.a).await;
@@ -529,84 +345,5 @@ fn a_peer_that_answers_nonsense_changes_nothing() {
         assert!(guest.peer.count(&path("get_missing_events")) <= 10);
         // The room lives on.
         guest.alice.say(&guest.room, "still here").await;
-    });
-}
-
-/// Any JSON that can be signed as the body of a request, small.
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        (-9_007_199_254_740_991..=9_007_199_254_740_991_i64).prop_map(Value::from),
-        "\\PC{0,12}".prop_map(Value::from),
-        "[$@!][a-z]{1,4}(:x)?".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 16, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::hash_map("[a-z_]{1,8}", inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-#[test]
-fn no_transaction_breaks_the_server() {
-    const FIELDS: [&str; 12] = [
-        "type",
-        "sender",
-        "room_id",
-        "state_key",
-        "content",
-        "prev_events",
-        "auth_events",
-        "depth",
-        "origin_server_ts",
-        "hashes",
-        "signatures",
-        "unsigned",
-    ];
-    PAIR.run(async |pair| {
-        let guest = Guest::new(&pair.a).await;
-        let mut runner = TestRunner::deterministic();
-        let mutation = (prop::sample::select(&FIELDS[..]), any_json(), any::<bool>());
-        for round in 0..60 {
-            let mut pick = || mutation.new_tree(&mut runner).unwrap().current();
-            let tips = guest.tips().await;
-            let mut pdus = Vec::new();
-            for _ in 0..5 {
-                let (_, mut event) = guest.words("fuzz", &tips);
-                let (field, value, signed) = pick();
-                event[field] = value;
-                // Signed again where it can be: what is wrong with it has to be found behind the signatures.
-                let form = event
-                    .as_object()
-                    .is_some_and(|event| event["content"].is_object() && event["type"].is_string());
-                if signed && form && !["hashes", "signatures", "unsigned"].contains(&field) {
-                    let unsigned = event.as_object_mut().unwrap();
-                    unsigned.remove("signatures");
-                    unsigned.remove("hashes");
-                    if serde_json::from_value::<ruma::CanonicalJsonObject>(event.clone()).is_ok() {
-                        event = guest.peer.event(&RoomVersionId::V11, event).1;
-                    }
-                }
-                pdus.push(event);
-            }
-            pdus.push(pick().1);
-            let edus = json!([{ "edu_type": "m.typing", "content": pick().1 }, pick().1]);
-            let answer = guest.transaction(&format!("f{round}"), json!(pdus), edus).await;
-            assert!(answer.status < 500, "{}: {}", answer.status, answer.text);
-        }
-        for round in 0..40 {
-            let body = any_json().new_tree(&mut runner).unwrap().current();
-            let path = format!("{FEDERATION}/send/g{round}");
-            let answer = guest.peer.put(guest.server, &path, &body).await;
-            assert!(answer.status < 500, "{}: {}", answer.status, answer.text);
-        }
-        // No lock is held: both doors are open.
-        guest.alice.say(&guest.room, "still here").await;
-        let (last, event) = guest.words("me too", &guest.tips().await);
-        guest.send(&[&event]).await.ok();
-        guest.alice.event(&guest.room, last.as_str()).await.ok();
     });
 }
