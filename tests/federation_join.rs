@@ -1,13 +1,14 @@
 //! Joining rooms through other servers: whom we ask, and what comes of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use matryx_server::clock::Clock;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::support::{
-    Answer, Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, Sync, TestServer, TestUser, Told, has,
-    runtime, user_of, v3,
+    Answer, Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, Sync, TestServer, TestUser, Told,
+    eventually, has, runtime, user_of, v3,
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -153,7 +154,11 @@ fn a_second_request_attaches_and_hanging_up_stops_nothing() {
         let room = Hosted::public(&peer);
         room.open(&peer);
         let hosted = room.clone();
-        peer.on(SEND_JOIN, move |_| Told::Late(Duration::from_millis(500), hosted.answer()));
+        let both = Arc::new(Notify::new());
+        peer.on(SEND_JOIN, {
+            let both = Arc::clone(&both);
+            move |_| Told::Held(Arc::clone(&both), hosted.answer())
+        });
         let user = pair.a.user("alice").await;
         let mut listener = user.listens().await;
         let first = tokio::spawn({
@@ -166,7 +171,19 @@ fn a_second_request_attaches_and_hanging_up_stops_nothing() {
         });
         peer.hears(SEND_JOIN).await;
         first.abort();
-        join_via(&user, &room.id, &[&peer], json!({})).await.ok();
+        let id = room.id.as_str().try_into().unwrap();
+        let attached = eventually("the second request", async || {
+            match pair.a.app().entering.waiting_for(id) {
+                2 => Ok(()),
+                waiting => Err(format!("{waiting} wait")),
+            }
+        });
+        let via = [&peer];
+        let answered = async {
+            attached.await;
+            both.notify_one();
+        };
+        tokio::join!(join_via(&user, &room.id, &via, json!({})), answered).0.ok();
         listener.until_in("join", &room.id).await;
         assert_eq!((peer.count(MAKE_JOIN), peer.count(SEND_JOIN)), (1, 1));
     });

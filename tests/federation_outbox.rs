@@ -7,11 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use matryx_server::clock::Clock;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::{
     Guest, Peer, ServerProcess, TestServer, TestUser, Told, ca, fresh, runtime, v3,
@@ -103,16 +103,20 @@ fn numbers(from: usize, to: usize) -> Vec<String> {
 fn events_come_in_order_and_as_the_specification_wants_them() {
     runtime().block_on(async {
         let scene = Scene::new().await;
-        // The first takes its time, and what is said meanwhile goes together.
-        let first = AtomicBool::new(true);
-        scene.peer.on(SEND, move |_| {
-            if first.swap(false, Ordering::Relaxed) {
-                Told::Late(Duration::from_millis(500), json!({ "pdus": {} }))
-            } else {
-                Told::ok(json!({ "pdus": { "$some": { "error": "no" } } }))
+        // What is said while the first is on its way goes together.
+        let (first, said) = (AtomicBool::new(true), Arc::new(Notify::new()));
+        scene.peer.on(SEND, {
+            let said = Arc::clone(&said);
+            move |_| {
+                if first.swap(false, Ordering::Relaxed) {
+                    Told::Held(Arc::clone(&said), json!({ "pdus": {} }))
+                } else {
+                    Told::ok(json!({ "pdus": { "$some": { "error": "no" } } }))
+                }
             }
         });
         scene.say(0..70).await;
+        said.notify_one();
         scene.hears("69").await;
         assert_eq!(texts(&scene.peer), numbers(0, 70));
         let asked: Vec<_> =

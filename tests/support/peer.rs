@@ -71,8 +71,6 @@ pub enum Told {
     Json(u16, Value),
     /// A status and what may be no JSON.
     Raw(u16, Bytes),
-    /// A body that is given after a while, for which the server waits.
-    Late(Duration, Value),
     /// A body that begins like this and never ends: a space comes every few milliseconds.
     Trickle(&'static str),
     /// A body that is given when the test says so.
@@ -316,10 +314,6 @@ impl Inner {
         let (status, body) = match told {
             Told::Json(status, body) => (status, Body::from(body.to_string())),
             Told::Raw(status, body) => (status, body.into()),
-            Told::Late(wait, body) => {
-                tokio::time::sleep(wait).await;
-                (200, body.to_string().into())
-            }
             Told::Trickle(begin) => (200, trickle(begin)),
             Told::Held(until, body) => {
                 until.notified().await;
@@ -335,6 +329,7 @@ impl Inner {
 /// A body that begins like this and goes on with spaces for as long as somebody reads it.
 fn trickle(begin: &'static str) -> Body {
     let spaces = stream::repeat(" ").then(async |space| {
+        // At once, they would come to more than an answer may have.
         tokio::time::sleep(Duration::from_millis(5)).await;
         space
     });

@@ -116,6 +116,7 @@ impl World {
     /// Waits until nobody is owed anything.
     async fn at_rest(&self) {
         while !self.app.database.outgoing().await.expect("rows").is_empty() {
+            // The rows tell nobody that they are gone; to look at them all the time would disturb the work on them.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

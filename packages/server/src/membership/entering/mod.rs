@@ -86,6 +86,15 @@ impl Entering {
         running.keys().any(|(joined, _)| joined == room)
     }
 
+    /// How many requests wait for a join of this room.
+    #[must_use]
+    pub fn waiting_for(&self, room: &RoomId) -> usize {
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_room = running.iter().filter(|((joined, _), _)| joined == room);
+        // One more holds it than waits for it: the list itself.
+        of_room.map(|(_, joining)| joining.strong_count().map_or(0, |count| count - 1)).sum()
+    }
+
     /// Waits until a join has ended. There is one who waits for that: what came meanwhile has its place then.
     pub async fn ended(&self) {
         self.0.ended.notified().await;
