@@ -128,7 +128,10 @@ impl Users {
     }
 
     /// Refuses accounts that are not there or closed: what is changed of them would do nothing.
-    async fn in_use(&self, user: &UserId) -> Result<(), UserError> {
+    ///
+    /// # Errors
+    /// When it is one of those, or the database fails.
+    pub async fn in_use(&self, user: &UserId) -> Result<(), UserError> {
         match self.0.database.account(user).await? {
             Some(account) if account.deactivated => Err(UserError::Deactivated),
             Some(_) => Ok(()),

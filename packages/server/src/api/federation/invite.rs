@@ -25,6 +25,7 @@ use crate::{
     http::{ApiError, Matrix},
     membership::out_of_band::{Arrival, arrived},
     room::shown,
+    user::UserError,
 };
 
 /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
@@ -209,12 +210,14 @@ async fn check_create(
 }
 
 async fn check_account(app: &App, user: &OwnedUserId) -> Result<(), ApiError> {
-    match app.database.account(user).await? {
-        None => Err(ApiError::not_found(format!("There is no user {user}."))),
-        Some(account) if account.deactivated => {
+    match app.users.in_use(user).await {
+        Err(UserError::NotFound(_)) => {
+            Err(ApiError::not_found(format!("There is no user {user}.")))
+        }
+        Err(UserError::Deactivated) => {
             Err(ApiError::forbidden(format!("The account of {user} is closed.")))
         }
-        Some(_) => Ok(()),
+        other => Ok(other?),
     }
 }
 

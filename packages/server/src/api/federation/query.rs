@@ -2,11 +2,12 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#querying-for-information>
 
 use ruma::api::federation::query::{
-    get_profile_information::v1 as profile, get_room_information::v1 as directory,
+    get_profile_information::v1 as profile, get_room_information::v1 as alias,
 };
 
 use crate::{
     app::App,
+    directory,
     http::{ApiError, Matrix},
 };
 
@@ -15,21 +16,15 @@ use crate::{
 /// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1querydirectory>
 pub(super) async fn directory(
     app: App,
-    Matrix { request, .. }: Matrix<directory::Request>,
-) -> Result<directory::Response, ApiError> {
-    let alias = request.room_alias;
-    if alias.server_name() != app.server_name {
-        let message = format!("{alias} is no alias of {}.", app.server_name);
-        return Err(ApiError::not_found(message));
-    }
-    let found = app.database.alias(&alias).await?;
-    let found = found.ok_or_else(|| ApiError::not_found(format!("There is no alias {alias}.")))?;
+    Matrix { request, .. }: Matrix<alias::Request>,
+) -> Result<alias::Response, ApiError> {
+    let found = directory::find(&app, &request.room_alias).await?;
     let room = app.rooms.room(&found.room).await?;
     let mut servers: Vec<_> =
         room.map(|room| room.look().servers.keys().cloned().collect()).unwrap_or_default();
     // Whoever joins asks us first, if we are in.
     servers.sort_by_key(|server| *server != app.server_name);
-    Ok(directory::Response::new(found.room, servers))
+    Ok(alias::Response::new(found.room, servers))
 }
 
 /// `GET /_matrix/federation/v1/query/profile`
