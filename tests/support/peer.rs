@@ -28,7 +28,7 @@ use axum::{
     serve::Listener,
 };
 use futures::{StreamExt, stream};
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{Method, StatusCode, Uri, header};
 use matryx_core::event::SigningKey;
 use matryx_server::{clock::Clock, config::Config, federation::OwnKeys, random::Random};
 use reqwest::Client;
@@ -55,13 +55,10 @@ pub const KEYS: &str = "/_matrix/key/v2/server";
 /// What the peer was asked.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub method: Method,
     /// The path and the query, as they came.
     pub path: String,
-    pub headers: HeaderMap,
     /// The body; null where it is no JSON.
     pub body: Value,
-    pub bytes: Bytes,
 }
 
 /// What the peer answers.
@@ -128,10 +125,10 @@ impl Peer {
         let door = Tls::open(address).await;
         let routes = Router::new().fallback({
             let (name, keys, inner) = (name.clone(), Arc::clone(&keys), Arc::clone(&inner));
-            async move |method: Method, uri: Uri, headers: HeaderMap, bytes: Bytes| {
+            async move |uri: Uri, bytes: Bytes| {
                 let body = serde_json::from_slice(&bytes).unwrap_or_default();
                 let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-                inner.answer(&name, &keys, Asked { method, path, headers, body, bytes }).await
+                inner.answer(&name, &keys, Asked { path, body }).await
             }
         });
         let serving = tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! A whole server in this process.
 
-use std::{collections::BTreeMap, path::Path, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use matryx_server::{
     app::App,
@@ -124,11 +124,6 @@ impl TestServer {
         self.running.app()
     }
 
-    /// The folder of its data.
-    pub fn folder(&self) -> &Path {
-        self.down.folder()
-    }
-
     /// The server's name.
     pub fn name(&self) -> &str {
         self.running.app().server_name.as_str()
@@ -159,17 +154,6 @@ impl Down {
         let running = start.await.expect("no panic").expect("a server that starts");
         let http = Http::new(&running.base());
         TestServer { running, http, down: self }
-    }
-
-    /// Changes its configuration.
-    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.config);
-        self
-    }
-
-    /// The folder of its data.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// The folder, for somebody else to go on with.
