@@ -233,6 +233,28 @@ fn the_own_membership_events_are_always_readable() {
 }
 
 #[test]
+fn who_waits_at_the_door_reads_nothing_and_is_told_why() {
+    SERVER.run(async |server| {
+        let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
+        let room = alice.room_with_rule("knock").await;
+        alice.bring(&room, &bob).await;
+        alice.say(&room, "inside").await;
+        bob.leave(&room).await.ok();
+        // One who has been in, and one who has not.
+        for user in [&bob, &carol] {
+            user.knock(&room).await.ok();
+            user.messages(&room).await.forbidden().says("knocked");
+            user.state(&room).await.forbidden().says("knocked");
+            alice.invite(&room, user).await.ok();
+            user.messages(&room).await.forbidden().says("invited");
+            user.leave(&room).await.ok();
+        }
+        assert_eq!(bob.reads(&room).await, ["inside"]);
+        carol.messages(&room).await.forbidden();
+    });
+}
+
+#[test]
 fn outsiders_read_nothing() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;

@@ -59,6 +59,8 @@ fn a_whole_event_can_be_asked_for() {
         assert_eq!(event["content"]["room_version"], "12");
         let content = alice.query(&path, &[("format", "content")]).await.ok();
         assert_eq!(content, event["content"]);
+        let other = alice.query(&path, &[("format", "xml")]).await;
+        other.refused(400, "M_INVALID_PARAM").says("xml").says("content");
     });
 }
 

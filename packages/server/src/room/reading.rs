@@ -45,7 +45,8 @@ impl Rooms {
     /// `world_readable`. <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
     ///
     /// # Errors
-    /// A refusal, the same whether the room does not exist, was never theirs or was forgotten by them.
+    /// A refusal, the same whether the room does not exist, was never theirs or was forgotten by them; to those who are
+    /// invited or have knocked it says so.
     pub async fn reading(&self, room: &RoomId, user: &UserId) -> Result<Reading, SendError> {
         let outside = || {
             SendError::from(Refusal::forbidden(
@@ -65,6 +66,10 @@ impl Rooms {
             // The room may have gone on without us, and the user may have been invited to it anew since.
             if let Some(mine) = mine.filter(|mine| mine.source != Source::Room) {
                 membership = mine.membership;
+            }
+            if let Some(sentence) = mine.filter(|mine| !mine.forgotten).and(at_the_door(membership))
+            {
+                return Err(Refusal::forbidden(sentence).into());
             }
             match mine {
                 Some(mine) if mine.forgotten || !sight.ever_joined() => return Err(outside()),
@@ -139,4 +144,15 @@ impl Reading {
 /// The member entries of a state, by user.
 pub fn members(state: &StateMap) -> impl Iterator<Item = (&StateKey, &StateEntry)> {
     matryx_core::room::of_kind(state, &StateEventType::RoomMember)
+}
+
+/// What is said to those who are invited or have knocked: until that is over, they read nothing.
+fn at_the_door(membership: Membership) -> Option<&'static str> {
+    match membership {
+        Membership::Invited => Some("You are invited to this room: join it to read it."),
+        Membership::Knocking => {
+            Some("You have knocked on this room; only those who are in it read it.")
+        }
+        _ => None,
+    }
 }

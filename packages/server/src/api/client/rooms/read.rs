@@ -58,6 +58,15 @@ pub(in super::super) async fn state_event(
 ) -> Result<get_state_event_for_key::v3::Response, ApiError> {
     use get_state_event_for_key::v3::{Response, StateEventFormat};
     let request = matrix.request;
+    let whole = match &request.format {
+        StateEventFormat::Content => false,
+        StateEventFormat::Event => true,
+        other => {
+            let sentence =
+                format!("{:?} is no `format`; `content` and `event` are.", other.as_str());
+            return Err(ApiError::invalid_param(sentence));
+        }
+    };
     let reading = app.rooms.reading(&request.room_id, &matrix.identity.user_id).await?;
     let key = StateKey::new(request.event_type, request.state_key);
     let state = reading.state(&app.rooms).await?;
@@ -71,7 +80,7 @@ pub(in super::super) async fn state_event(
             key.kind, key.key
         )));
     };
-    if request.format == StateEventFormat::Event {
+    if whole {
         let event = written::<Raw<()>>(&app, &reading, &matrix.identity, &[event]).await?.remove(0);
         return Ok(Response::new(event.into_json()));
     }
