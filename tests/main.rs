@@ -32,6 +32,7 @@ mod federation_resident;
 mod federation_signatures;
 mod federation_taken_back;
 mod federation_trust;
+mod federation_undone;
 mod federation_vouching;
 mod federation_waiting;
 mod federation_wire;

@@ -89,7 +89,8 @@ impl Hosted {
     ) -> OwnedEventId {
         let member = kind == "m.room.member";
         let mut auth_events = self.auth_events(sender, if member { key } else { sender });
-        if !member {
+        let enters = matches!(content["membership"].as_str(), Some("join" | "invite" | "knock"));
+        if !enters {
             let join_rules = self.at("m.room.join_rules", "");
             auth_events.retain(|id| Some(id) != join_rules);
         }

@@ -14,11 +14,11 @@ use super::{
     fetch::Search,
     missing,
     opened::{Opened, open_all},
+    room::followed,
     waiting::{Tried, Way},
 };
 use crate::{
     app::App,
-    membership::out_of_band,
     room::{Received, SendError},
 };
 
@@ -35,10 +35,8 @@ pub(super) async fn try_all(app: &App, way: &Way, rows: &[Row]) -> Result<Vec<Tr
     let texts: Vec<Box<RawValue>> =
         texts.map(|text| RawValue::from_string(text).unwrap_or_default()).collect();
     let all_done = || rows.iter().map(|_| Tried::Done).collect();
-    let held = app.rooms.room(room).await?;
-    let Some(held) = held.filter(|held| held.look().servers.contains_key(&app.server_name)) else {
+    let Some(held) = followed(app, origin, room, &texts).await? else {
         // The join that they have waited for has come to nothing, or the last of us has left.
-        out_of_band::delivered(app, origin, room, &texts).await?;
         return Ok(all_done());
     };
     let look = held.look();
@@ -53,6 +51,10 @@ pub(super) async fn try_all(app: &App, way: &Way, rows: &[Row]) -> Result<Vec<Tr
             Opened::Early(..) => Tried::Missing(Vec::new()),
             Opened::Unfit(..) => Tried::Done,
         });
+    }
+    if !held.look().servers.contains_key(&app.server_name) {
+        // Others have put us out, and this has not shown that we still are in: nobody need tell us what led to it.
+        return Ok(all_done());
     }
     Ok(tried)
 }

@@ -1,9 +1,9 @@
 //! The events of a transaction that belong to one room.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use matryx_core::event::Pdu;
-use ruma::{RoomId, ServerName};
+use matryx_core::{event::Pdu, membership::Membership, room::StateEntry};
+use ruma::{OwnedEventId, RoomId, ServerName, UserId};
 use serde_json::value::RawValue;
 
 use super::{
@@ -37,11 +37,7 @@ pub(super) async fn deliver(
             return Ok(Answers::new());
         }
     }
-    let held = app.rooms.room(room).await?;
-    let Some(held) = held.filter(|held| held.look().servers.contains_key(&app.server_name)) else {
-        out_of_band::delivered(app, origin, room, &texts).await?;
-        return Ok(Answers::new());
-    };
+    let Some(held) = followed(app, origin, room, &texts).await? else { return Ok(Answers::new()) };
     let turn = (origin.to_owned(), room.to_owned());
     let _turn = app.federation.inbox().0.deliveries.take(turn).await;
     let look = held.look();
@@ -103,6 +99,41 @@ async fn receive(
         events = early;
     }
     Ok(events.into_iter().map(|(text, _)| text.to_owned()).collect())
+}
+
+/// The room, if we follow what happens there. If no user of ours is in it, what these events say of invites and knocks is taken
+/// in, and the rest passed over, unless others have put the last one out: that may turn out to be undone, by what has happened
+/// at the same time. We are told of that, because for whoever knows it we never were out, and of what follows.
+pub(super) async fn followed(
+    app: &App,
+    origin: &ServerName,
+    room: &RoomId,
+    texts: &[Box<RawValue>],
+) -> Result<Option<Arc<Room>>, SendError> {
+    let held = app.rooms.room(room).await?;
+    let is_in = |held: &Arc<Room>| held.look().servers.contains_key(&app.server_name);
+    if held.as_ref().is_some_and(is_in) {
+        return Ok(held);
+    }
+    out_of_band::delivered(app, origin, room, texts).await?;
+    Ok(match held {
+        Some(held) if turned_out(app, &held).await? => Some(held),
+        _ => None,
+    })
+}
+
+/// Whether a user of ours is out of the room by what somebody else has done.
+async fn turned_out(app: &App, held: &Room) -> Result<bool, SendError> {
+    let look = held.look();
+    let gone = |(user, entry): (&str, &StateEntry)| {
+        let out = matches!(entry.membership, Some(Membership::Left | Membership::Banned));
+        let ours = <&UserId>::try_from(user).is_ok_and(|u| u.server_name() == app.server_name);
+        (out && ours).then(|| entry.event_id.clone())
+    };
+    let gone: Vec<OwnedEventId> = look.members().filter_map(gone).collect();
+    let events = app.rooms.events().get_all(gone.iter().map(|id| &**id)).await?;
+    let by_another = |pdu: &Pdu| pdu.state_key() != Some(pdu.sender().as_str());
+    Ok(events.values().any(|event| by_another(&event.pdu)))
 }
 
 /// Whether a user of ours is in the room.
