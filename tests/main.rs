@@ -24,6 +24,7 @@ mod federation_join;
 mod federation_join_answers;
 mod federation_keys;
 mod federation_knocks;
+mod federation_left_out;
 mod federation_losing;
 mod federation_nonsense;
 mod federation_outbox;

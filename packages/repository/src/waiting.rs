@@ -12,6 +12,9 @@ use crate::{
 /// How many rows are written or read at once.
 const CHUNK: usize = 100;
 
+/// What the hashes of notes begin with.
+const NOTE: &str = "note-";
+
 /// An event that waits. Its id depends on the room's version, which may not be known yet: it is called by its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -19,7 +22,7 @@ pub struct Waiting {
     pub room: OwnedRoomId,
     /// Who has sent it.
     pub origin: OwnedServerName,
-    /// The hash of its text, in hexadecimal digits.
+    /// The hash of its text, in hexadecimal digits; behind a prefix, if it is a note.
     pub hash: String,
     /// When it came.
     pub since: MilliSecondsSinceUnixEpoch,
@@ -47,6 +50,24 @@ impl Waiting {
         since: MilliSecondsSinceUnixEpoch,
     ) -> Self {
         Self { room, origin, hash: format!("{:x}", Sha256::digest(text)), since }
+    }
+
+    /// A note of our own about what a server has said.
+    #[must_use]
+    pub fn note(
+        room: OwnedRoomId,
+        about: OwnedServerName,
+        text: &str,
+        since: MilliSecondsSinceUnixEpoch,
+    ) -> Self {
+        let row = Self::of(room, about, text, since);
+        Self { hash: format!("{NOTE}{}", row.hash), ..row }
+    }
+
+    /// Whether it is a note of our own.
+    #[must_use]
+    pub fn is_note(&self) -> bool {
+        self.hash.starts_with(NOTE)
     }
 
     fn record(&self) -> RecordId {

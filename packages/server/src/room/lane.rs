@@ -10,7 +10,7 @@ use futures::FutureExt;
 use matryx_core::{
     event::{Draft, Pdu, Place, seal},
     refusal::{Refusal, RefusalKind},
-    room::{StateKey, auth_keys, judge_by_auth_events, judge_by_state},
+    room::{StateKey, StateMap, auth_keys, judge_by_auth_events, judge_by_state},
 };
 use matryx_repository::{StoreError, TransactionKey};
 use ruma::{EventId, OwnedEventId, events::StateEventType};
@@ -53,6 +53,8 @@ pub(super) enum Ask {
     ReceiveAt(Arc<Pdu>, Given),
     /// These are kept without their place.
     Learn(Vec<Arc<Pdu>>),
+    /// This stood in the state already when one of us joined.
+    Amend(StateMap),
     /// These fill a gap.
     Fill(Filling),
     /// What imports have left behind goes.
@@ -72,6 +74,7 @@ impl std::fmt::Debug for Ask {
             Self::Import(_) => f.write_str("Import"),
             Self::ReceiveAt(pdu, _) => write!(f, "ReceiveAt({})", pdu.event_id()),
             Self::Learn(pdus) => write!(f, "Learn({})", pdus.len()),
+            Self::Amend(state) => write!(f, "Amend({})", state.len()),
             Self::Fill(filling) => write!(f, "Fill({}, {})", filling.n, filling.events.len()),
             Self::Clear => f.write_str("Clear"),
             #[cfg(test)]
@@ -240,6 +243,7 @@ impl Rooms {
                 self.hear(pdu, Door::Transaction, given, work, rows).await.map(Outcome::Heard)
             }
             Ask::Learn(pdus) => self.take_in(pdus, work, rows).await.map(|()| Outcome::Learned),
+            Ask::Amend(state) => self.amend_in(state, work, rows).await,
             Ask::Fill(filling) => self.take_fills(filling, work, rows).await.map(Outcome::Filled),
             Ask::Clear => Ok(self.clear_in(work).await.map(|()| Outcome::Cleared)?),
             #[cfg(test)]

@@ -6,6 +6,7 @@
 //! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
 
 mod acl;
+mod amend;
 mod aside;
 mod canonical_alias;
 mod chain;

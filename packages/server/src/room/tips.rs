@@ -91,16 +91,21 @@ impl Rooms {
             if let ([tip, ..], ..=MANY) = (desk.look.tips.as_slice(), desk.look.tips.len()) {
                 return Ok(Proposal::Unchanged(tip.tip.event_id.clone()));
             }
-            Ok(Proposal::say(Draft {
-                sender: somebody(desk, &us)?,
-                kind: KNOT.into(),
-                state_key: None,
-                content: CanonicalJsonObject::new(),
-                redacts: None,
-            }))
+            Ok(Proposal::say(knot(desk, &us)?))
         });
         self.send(room, intent).await.map(drop)
     }
+}
+
+/// What ties tips together, by one of our users.
+pub(super) fn knot(desk: &Desk<'_>, us: &ServerName) -> Result<Draft, Refusal> {
+    Ok(Draft {
+        sender: somebody(desk, us)?,
+        kind: KNOT.into(),
+        state_key: None,
+        content: CanonicalJsonObject::new(),
+        redacts: None,
+    })
 }
 
 /// One of our users who has the level for it.

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{
     fetch::Search,
+    left_out::{self, Note},
     missing,
     opened::{Opened, open_all},
     room::followed,
@@ -45,11 +46,13 @@ pub(super) async fn try_all(app: &App, way: &Way, rows: &[Row]) -> Result<Vec<Tr
     }
     let mut pass = Pass { search: Search::new(app, origin, &held), in_vain: HashSet::new() };
     let mut tried = Vec::with_capacity(rows.len());
-    for opened in open_all(app, room, texts, &look.rules).await {
-        tried.push(match opened {
-            Opened::Event(pdu) => pass.let_in(Arc::from(pdu)).await,
-            Opened::Early(..) => Tried::Missing(Vec::new()),
-            Opened::Unfit(..) => Tried::Done,
+    let notes: Vec<Option<Note>> = texts.iter().map(|text| Note::read(text)).collect();
+    for (note, opened) in notes.into_iter().zip(open_all(app, room, texts, &look.rules).await) {
+        tried.push(match (note, opened) {
+            (Some(note), _) => left_out::bring(&pass.search, note).await?,
+            (_, Opened::Event(pdu)) => pass.let_in(Arc::from(pdu)).await,
+            (_, Opened::Early(..)) => Tried::Missing(Vec::new()),
+            (_, Opened::Unfit(..)) => Tried::Done,
         });
     }
     if !held.look().servers.contains_key(&app.server_name) {

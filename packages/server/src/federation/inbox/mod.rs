@@ -3,6 +3,7 @@
 mod again;
 mod backfill;
 mod fetch;
+mod left_out;
 mod let_in;
 mod missing;
 mod opened;
@@ -22,6 +23,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     backfill::{Backfilled, backfill},
+    left_out::LeftOut,
     let_in::let_in,
     transaction::{MOST_EDUS, MOST_PDUS, Transaction, take},
 };

@@ -40,6 +40,7 @@ pub(super) async fn deliver(
     let Some(held) = followed(app, origin, room, &texts).await? else { return Ok(Answers::new()) };
     let turn = (origin.to_owned(), room.to_owned());
     let _turn = app.federation.inbox().0.deliveries.take(turn).await;
+    waiting.notes_first(app, &way, PATIENCE).await;
     let look = held.look();
     if let Err(refusal) = look.acl().check(origin) {
         let ids = texts.iter().filter_map(|text| name_of(text, &look.rules));

@@ -4,7 +4,10 @@
 
 mod list;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use matryx_repository::{Database, StoreError, Waiting as Row};
 use ruma::{
@@ -91,8 +94,38 @@ impl Waiting {
     ) -> Result<Option<oneshot::Receiver<()>>, StoreError> {
         let (now, (room, origin)) = (app.clock.now(), way);
         let texts = texts.iter().map(|text| text.get()).filter(|text| text.len() <= LONGEST);
-        let rows: Vec<(Row, &str)> =
-            texts.map(|text| (Row::of(room.clone(), origin.clone(), text, now), text)).collect();
+        let rows = texts.map(|text| (Row::of(room.clone(), origin.clone(), text, now), text));
+        self.keep_rows(app, way, rows.collect(), at_once).await
+    }
+
+    /// Keeps a note about what a server has said: durable when it returns.
+    pub(super) async fn note(&self, app: &App, way: &Way, text: &str) -> Result<(), StoreError> {
+        let row = Row::note(way.0.clone(), way.1.clone(), text, app.clock.now());
+        self.keep_rows(app, way, vec![(row, text)], false).await.map(drop)
+    }
+
+    /// Tries what notes tell of, if there are any about this server: what it says now may rest on that.
+    pub(super) async fn notes_first(&self, app: &App, way: &Way, patience: Duration) {
+        let running = {
+            let mut list = self.list();
+            if !list.hasten_notes(way, app.clock.now()) {
+                return;
+            }
+            self.claim(app, &mut list, way)
+        };
+        if let Some(tried) = running.map(run) {
+            app.clock.within(patience, tried).await;
+        }
+    }
+
+    async fn keep_rows(
+        &self,
+        app: &App,
+        way: &Way,
+        rows: Vec<(Row, &str)>,
+        at_once: bool,
+    ) -> Result<Option<oneshot::Receiver<()>>, StoreError> {
+        let (now, (room, origin)) = (app.clock.now(), way);
         app.database.keep_waiting(&rows).await?;
         let (gone, running): (Vec<Row>, _) = {
             let mut list = self.list();

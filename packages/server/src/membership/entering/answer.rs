@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::failures::Why;
-use crate::app::App;
+use crate::{app::App, federation::inbox::LeftOut};
 
 /// How long an answer may stand still, once it has begun.
 const STALL: Duration = Duration::from_mins(1);
@@ -49,6 +49,8 @@ pub(super) struct Answer {
     pub(super) event: Option<Box<RawValue>>,
     /// How many events could not be opened, and were left out.
     pub(super) dropped: usize,
+    /// Those of them whose senders' keys could not be had.
+    pub(super) left_out: LeftOut,
 }
 
 /// In which list an event stands.
@@ -175,13 +177,16 @@ impl Reading<'_> {
                 }
             }
         }
-        let opened = self.app.federation.open_all(new, self.rules).await;
-        for (hash, opened) in hashes.into_iter().zip(opened) {
+        let opened = self.app.federation.open_all(new.clone(), self.rules).await;
+        for ((hash, text), opened) in hashes.into_iter().zip(new).zip(opened) {
             let pdu = match opened {
                 Ok(pdu) => pdu,
                 // Rejected, not dropped: others may name it.
                 Err(OpenError::Rejected { event, .. }) => *event,
                 Err(error) => {
+                    if let OpenError::Key(_) = error {
+                        self.answer.left_out.add(&text, self.rules);
+                    }
                     tracing::debug!(%error, "join.event_dropped");
                     self.answer.dropped += 1;
                     continue;

@@ -156,6 +156,8 @@ async fn hand_in(app: &App, wish: &Wish, offer: &Offer, own: &Pdu) -> Result<Own
             room = %wish.room, %server, dropped = answer.dropped, "join.events_dropped"
         );
     }
+    // Before the room is here: an end in between would leave it without them for ever.
+    answer.left_out.keep(app, &wish.room, &event_id).await?;
     let import = Import {
         room_id: wish.room.clone(),
         version: offer.version.clone(),

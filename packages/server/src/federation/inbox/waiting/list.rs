@@ -109,6 +109,21 @@ impl List {
         due.map(|entry| entry.row.clone()).collect()
     }
 
+    /// Makes the notes about a server due; false if there are none.
+    pub(super) fn hasten_notes(
+        &mut self,
+        (room, origin): &Way,
+        now: MilliSecondsSinceUnixEpoch,
+    ) -> bool {
+        let entries = self.rooms.get_mut(room).and_then(|servers| servers.get_mut(origin));
+        let mut any = false;
+        for entry in entries.into_iter().flatten().filter(|entry| entry.row.is_note()) {
+            entry.next = entry.next.min(now);
+            any = true;
+        }
+        any
+    }
+
     fn entry(&mut self, row: &Row) -> Option<&mut Entry> {
         let entries = self.rooms.get_mut(&row.room)?.get_mut(&row.origin)?;
         entries.iter_mut().find(|entry| entry.row.hash == row.hash)
