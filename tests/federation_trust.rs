@@ -8,7 +8,9 @@ use matryx_server::clock::Clock;
 use ruma::{OwnedEventId, RoomId, RoomVersionId};
 use serde_json::{Value, json};
 
-use super::support::{Hosted, Peer, Sync, TestServer, TestUser, Told, eventually, fresh, runtime};
+use super::support::{
+    Hosted, Peer, SEND_JOIN, Sync, TestServer, TestUser, Told, eventually, fresh, runtime,
+};
 
 const FEDERATION: &str = "/_matrix/federation/v1";
 
@@ -207,5 +209,40 @@ fn a_room_that_cannot_be_judged_holds_up_no_other() {
         scene.send(&[&follows, &fit]).await;
         scene.hears("one").await;
         scene.alice.say(&other.id, "here too").await;
+    });
+}
+
+/// What lies before a join of ours is no news, whoever brings it: as an extremity it would bring back the state of then.
+#[test]
+fn what_we_have_come_after_changes_nothing() {
+    runtime().block_on(async {
+        let scene = Scene::new().await;
+        let mut room = scene.room.clone();
+        let before: Vec<OwnedEventId> =
+            room.state.iter().map(|(id, _)| id.clone()).take(3).collect();
+        let old = room.state.last().unwrap().1.clone();
+        assert_eq!(old["type"], "m.room.join_rules");
+        let join = scene.peer.hears(SEND_JOIN).await.body;
+        let (lost, words) = scene.words("lost", &scene.tips().await);
+        // More is given than was asked for, as by a server that goes back to the beginning by another branch.
+        let given = [old.clone(), join, words];
+        scene.peer.on(&format!("{FEDERATION}/get_missing_events/"), move |_| {
+            Told::ok(json!({ "events": given }))
+        });
+        scene.tells(before);
+        (room.tip, room.depth) = (lost, 60);
+        let creator = room.creator.clone();
+        let rule = json!({ "join_rule": "invite" });
+        room.says(&scene.peer, &creator, "m.room.join_rules", "", &rule);
+        scene.send(&[&room.state.last().unwrap().1]).await;
+        scene.hears("lost").await;
+        let tips = scene.tips().await;
+        assert_eq!(tips, [room.tip.clone()]);
+
+        scene.send(&[&old]).await;
+        let (_, words) = scene.words("after", &tips);
+        scene.send(&[&words]).await;
+        scene.hears("after").await;
+        assert_eq!(scene.alice.joined_rooms().await, [room.id]);
     });
 }

@@ -84,6 +84,13 @@ impl Rooms {
             pdu.prev_events().iter().chain(pdu.auth_events()).collect();
         let found = self.find_all(work, named.iter().map(|id| &***id)).await?;
         let missing = missing(pdu, &found, given);
+        if let Some(known) = &known
+            && (!missing.is_empty() || !given.after.is_empty())
+            && self.has_stood(pdu).await?
+        {
+            // What we hold has come after it: as an extremity it would bring back what was then.
+            return Ok(Received::Known(known.fate.clone()));
+        }
         if !missing.is_empty() {
             return Ok(Received::Missing(missing));
         }
@@ -145,6 +152,14 @@ impl Rooms {
             self.apply_redaction(&redaction, work, rows).await?;
         }
         Ok(Received::Judged(fate))
+    }
+
+    /// Whether an event stands in the room's state, or has stood in it.
+    async fn has_stood(&self, pdu: &Pdu) -> Result<bool, StoreError> {
+        let Some(key) = pdu.key() else { return Ok(false) };
+        let versions = self.database().versions(pdu.room_id(), &key).await?;
+        let mut entries = versions.iter().filter_map(|version| version.entry.as_ref());
+        Ok(entries.any(|entry| entry.event_id == *pdu.event_id()))
     }
 
     /// Steps 5 and 6.

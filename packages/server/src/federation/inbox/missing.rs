@@ -10,7 +10,7 @@ use std::{
 use matryx_core::event::Pdu;
 use matryx_repository::Before;
 use ruma::{
-    OwnedEventId, ServerName, UInt,
+    EventId, OwnedEventId, ServerName, UInt,
     api::federation::event::get_missing_events::v1::Request as GetMissingEvents,
 };
 use serde_json::value::RawValue;
@@ -119,7 +119,10 @@ async fn pull(search: &Search<'_>, pdu: &Arc<Pdu>) -> Result<Vec<Arc<Pdu>>, Send
             let Some(texts) = ask(search, server, latest).await else { break };
             more = texts.len() >= MOST;
             let before = got.len();
-            let new = search.open(texts).await.into_iter();
+            let new = search.open(texts).await;
+            let held = placed(search, new.iter().map(|pdu| &**pdu.event_id())).await?;
+            // What leads to what we hold lies before it: nothing of that is missing.
+            let new = new.into_iter().filter(|pdu| !held.contains(pdu.event_id()));
             got.extend(new.map(|pdu| (pdu.event_id().clone(), Arc::new(pdu))));
             if got.len() == before || !more {
                 break;
@@ -172,10 +175,18 @@ async fn open_ends(
         .flat_map(|pdu| pdu.prev_events())
         .filter(|id| !got.contains_key(*id))
         .collect();
-    let held = search.app.rooms.events().get_all(named.iter().map(|id| &***id)).await?;
-    let has = |id: &OwnedEventId| {
-        got.contains_key(id) || held.get(id).is_some_and(|event| event.before != Before::Unknown)
-    };
+    let held = placed(search, named.iter().map(|id| &***id)).await?;
+    let has = |id: &OwnedEventId| got.contains_key(id) || held.contains(id);
     let open = leading.iter().filter(|pdu| !pdu.prev_events().iter().all(has));
     Ok(open.map(|pdu| pdu.event_id().clone()).collect())
+}
+
+/// Those of these events that have their place in the room here.
+async fn placed(
+    search: &Search<'_>,
+    ids: impl Iterator<Item = &EventId>,
+) -> Result<HashSet<OwnedEventId>, SendError> {
+    let held = search.app.rooms.events().get_all(ids).await?;
+    let placed = held.into_iter().filter(|(_, event)| event.before != Before::Unknown);
+    Ok(placed.map(|(id, _)| id).collect())
 }
