@@ -90,13 +90,87 @@ impl Script {
             }
             steps.push(Step::Do(who, Deed::Join));
         }
-        steps.extend((0..count).map(|_| Step::random(&mut dice, servers)));
+        // Chance alone rarely makes people quarrel, or a server die over what others have not heard of yet.
+        match seed % 4 {
+            0 if servers > 2 => {
+                steps.extend((0..3).flat_map(|_| Step::quarrel(&mut dice, servers)));
+            }
+            1 => steps.extend((0..4).flat_map(|_| Step::relapse(&mut dice, servers))),
+            _ => steps.extend((0..count).flat_map(|_| Step::random(&mut dice, servers))),
+        }
         Self { seed, servers, version, rule, steps }
     }
 }
 
 impl Step {
-    fn random(dice: &mut StdRng, servers: usize) -> Self {
+    /// A moderator, whom the founder turns against, does something to somebody before hearing of it. Whoever hears of that
+    /// first has to take it back.
+    fn quarrel(dice: &mut StdRng, servers: usize) -> Vec<Self> {
+        let moderator = (dice.random_range(1..servers), dice.random_range(0..USERS));
+        let whose = 1 + (moderator.0 - 1 + dice.random_range(1..servers - 1)) % (servers - 1);
+        let whom = (whose, dice.random_range(0..USERS));
+        let mut pick = |deeds: [Deed; 3]| deeds.choose(dice).expect("a deed").clone();
+        let done = pick([Deed::Kick(whom), Deed::Ban(whom), Deed::Rule("invite".to_owned())]);
+        let against = [Deed::Ban(moderator), Deed::Kick(moderator), Deed::Level(moderator, 0)];
+        let against = pick(against);
+        vec![
+            Self::Do(FOUNDER, Deed::Invite(whom)),
+            Self::Do(whom, Deed::Join),
+            Self::Do(FOUNDER, Deed::Invite(moderator)),
+            Self::Do(moderator, Deed::Join),
+            Self::Do(FOUNDER, Deed::Level(moderator, 50)),
+            Self::Cut(FOUNDER.0, moderator.0),
+            Self::Do(moderator, done),
+            Self::Look(whom),
+            Self::Do(FOUNDER, against),
+            Self::Look(whom),
+            Self::Mend(FOUNDER.0, moderator.0),
+            Self::Wait(dice.random_range(1..100)),
+        ]
+    }
+
+    /// A server dies before another one, which it does not reach, has heard of what was said.
+    fn relapse(dice: &mut StdRng, servers: usize) -> Vec<Self> {
+        let who = (dice.random_range(0..servers), dice.random_range(0..USERS));
+        let other = (who.0 + dice.random_range(1..servers)) % servers;
+        let mut steps = vec![
+            Self::Do(FOUNDER, Deed::Invite(who)),
+            Self::Cut(who.0, other),
+            Self::crash(dice, who.0),
+            Self::Do(who, Deed::Join),
+            Self::Start(who.0),
+            Self::Do(who, Deed::Say),
+            Self::crash(dice, who.0),
+            Self::Do(who, Deed::random(dice, servers, who)),
+            Self::Do((other, 0), Deed::Say),
+            Self::Mend(who.0, other),
+            Self::Start(who.0),
+        ];
+        steps.extend((0..3).flat_map(|_| Self::random(dice, servers)));
+        steps
+    }
+
+    /// A server dies soon, most likely over the next thing.
+    fn crash(dice: &mut StdRng, server: usize) -> Self {
+        let most = *[20, 100, 400].choose(dice).expect("a number");
+        Self::Crash(server, dice.random_range(1..most))
+    }
+
+    /// Something; a server that dies is started again soon.
+    fn random(dice: &mut StdRng, servers: usize) -> Vec<Self> {
+        match dice.random_range(0..100) {
+            0..4 => {
+                let server = dice.random_range(0..servers);
+                let who = (server, dice.random_range(0..USERS));
+                let crash = Self::crash(dice, server);
+                let deed = Self::Do(who, Deed::random(dice, servers, who));
+                vec![crash, deed, Self::one(dice, servers), Self::Start(server)]
+            }
+            _ => vec![Self::one(dice, servers)],
+        }
+    }
+
+    fn one(dice: &mut StdRng, servers: usize) -> Self {
         let two = |dice: &mut StdRng| {
             let a = dice.random_range(0..servers);
             (a, (a + dice.random_range(1..servers)) % servers)
