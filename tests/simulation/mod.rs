@@ -31,8 +31,9 @@ const SEEDS: u64 = 200;
 const STACK: usize = 32 << 20;
 /// Seeds whose worlds are made again.
 const REPEATED: [u64; 4] = [2, 6, 7, 10];
-/// How often that is tried: housekeeping of the engine that goes by the machine's clock may come in between.
-const AGAIN: usize = 4;
+/// How often that is tried until two are the same: housekeeping of the engine that goes by the machine's clock may come in
+/// between.
+const TRIES: usize = 6;
 /// How often a failing script is run again to make it shorter.
 const ATTEMPTS: usize = 80;
 
@@ -78,17 +79,16 @@ fn a_world_happens_twice() {
             let mut script = Script::of(seed);
             // Where a server dies in the midst of something, what the engine does by the machine's clock counts as well.
             script.steps.retain(|step| !matches!(step, Step::Crash(..)));
-            let first = attempt(&script).expect("a world that agrees");
-            let mut other = String::new();
-            let again = |_| {
+            let mut logs: Vec<Vec<String>> = Vec::new();
+            let mut happens = |_| {
                 let log = attempt(&script).expect("a world that agrees");
-                other = first_difference(&first, &log);
-                log == first
+                let before = logs.contains(&log);
+                logs.push(log);
+                before
             };
-            assert!(
-                (0..AGAIN).any(again),
-                "seed {seed} has not happened again in {AGAIN} attempts, the last time not in {other}"
-            );
+            let again = (0..TRIES).any(&mut happens);
+            let differs = || first_difference(&logs[0], &logs[1]);
+            assert!(again, "seed {seed} has not happened again in {TRIES} tries: {}", differs());
         }
     };
     let twice = thread::Builder::new().stack_size(STACK).spawn(twice).expect("a thread");
