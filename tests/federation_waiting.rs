@@ -88,6 +88,49 @@ fn what_nothing_leads_to_stands_behind_a_gap() {
 }
 
 #[test]
+fn who_gives_what_is_unfit_is_not_asked_for_the_state() {
+    PAIR.run(async |pair| {
+        for unfit in [json!({ "events": [{ "type": "m.room.message" }] }), json!({})] {
+            let guest = Guest::new(&pair.a).await;
+            guest.peer.on(&path("get_missing_events"), move |_| Told::ok(unfit.clone()));
+            let (lost, late) = guest.words("lost", &[&guest.join]);
+            let (_, event) = guest.words("waits", &[&lost]);
+            guest.send(&[&event]).await.ok();
+            assert!(guest.said().await.is_empty());
+            assert_eq!(guest.peer.count(&path("get_missing_events")), 1);
+            assert_eq!(guest.peer.count(&path("state_ids")), 0);
+            guest.send(&[&late]).await.ok();
+            waits(guest.server, 0).await;
+        }
+    });
+}
+
+#[test]
+fn no_state_is_asked_for_where_what_allows_an_event_is_not_to_be_had() {
+    PAIR.run(async |pair| {
+        let guest = Guest::new(&pair.a).await;
+        let state: Vec<_> =
+            guest.look().await.state.values().map(|entry| entry.event_id.clone()).collect();
+        let (lost, late) = guest.words("lost", &[&guest.join]);
+        let kind = "m.room.message";
+        let words = |text: &str| json!({ "msgtype": "m.text", "body": text });
+        let (first, given) = guest.event_by(kind, None, words("given"), &[&lost], &[&lost]);
+        let (_, sent) = guest.event_by(kind, None, words("sent"), &[&first], &[&lost]);
+        guest.peer.on(&path("get_missing_events"), move |_| Told::ok(json!({ "events": [given] })));
+        guest.peer.on(&path("state_ids"), move |_| {
+            Told::ok(json!({ "pdu_ids": state, "auth_chain_ids": [] }))
+        });
+        guest.send(&[&sent]).await.ok();
+        assert!(guest.said().await.is_empty());
+        let asked = guest.peer.asked();
+        let of = asked.iter().filter(|asked| asked.path.starts_with(&path("state_ids")));
+        assert_eq!(of.filter(|asked| !asked.path.contains(&lost.as_str()[1..])).count(), 0);
+        guest.send(&[&late]).await.ok();
+        waits(guest.server, 0).await;
+    });
+}
+
+#[test]
 fn what_comes_late_lets_in_what_waits_for_it() {
     PAIR.run(async |pair| {
         let guest = Guest::new(&pair.a).await;

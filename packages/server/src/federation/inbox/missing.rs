@@ -16,7 +16,10 @@ use ruma::{
 use serde_json::value::RawValue;
 
 use super::{fetch::Search, order::leading_to};
-use crate::room::{Door, Given, Received, SendError};
+use crate::{
+    federation::PeerError,
+    room::{Door, Given, Received, SendError},
+};
 
 /// How many events are asked for at once.
 const MOST: usize = 20;
@@ -66,14 +69,12 @@ async fn bring(
     pdu: &Arc<Pdu>,
     missing: Vec<OwnedEventId>,
 ) -> Result<(), SendError> {
-    let (prev, auth): (Vec<_>, Vec<_>) =
-        missing.into_iter().partition(|id| pdu.prev_events().contains(id));
-    if !prev.is_empty() {
-        for event in pull(search, pdu).await? {
+    if missing.iter().any(|id| pdu.prev_events().contains(id)) {
+        let Some(events) = pull(search, pdu).await? else { return Ok(()) };
+        for event in events {
             take(search, &event).await?;
         }
     }
-    search.learn(auth).await?;
     // Where nothing leads to it, it stands behind a gap itself.
     take(search, pdu).await
 }
@@ -97,6 +98,10 @@ async fn take(search: &Search<'_>, pdu: &Pdu) -> Result<(), SendError> {
     let Received::Missing(missing) = receive(search, pdu).await? else { return Ok(()) };
     let (prev, auth): (Vec<_>, Vec<_>) =
         missing.into_iter().partition(|id| pdu.prev_events().contains(id));
+    if auth.iter().any(|id| search.has_tried(id)) {
+        // No state makes up for what allows it and is not to be had.
+        return Ok(());
+    }
     search.learn(auth).await?;
     let mut given = Given::default();
     for id in prev {
@@ -109,17 +114,28 @@ async fn take(search: &Search<'_>, pdu: &Pdu) -> Result<(), SendError> {
     Ok(())
 }
 
-/// What leads to an event, as far as the servers give it, each event after those that it follows.
-async fn pull(search: &Search<'_>, pdu: &Arc<Pdu>) -> Result<Vec<Arc<Pdu>>, SendError> {
+/// What leads to an event, as far as the servers give it, each event after those that it follows; `None` if they give nothing
+/// but what is unfit. Who does that is not believed about a state either: the event waits until something leads to it.
+async fn pull(search: &Search<'_>, pdu: &Arc<Pdu>) -> Result<Option<Vec<Arc<Pdu>>>, SendError> {
     let mut got: BTreeMap<OwnedEventId, Arc<Pdu>> = BTreeMap::new();
+    let mut unfit = false;
     for server in &search.servers {
         let mut more = true;
         for _ in 0..ROUNDS {
             let latest = open_ends(search, pdu, &got).await?.into_iter().take(ENDS).collect();
-            let Some(texts) = ask(search, server, latest).await else { break };
-            more = texts.len() >= MOST;
+            let texts = match ask(search, server, latest).await {
+                Ok(texts) => texts,
+                Err(error) => {
+                    tracing::debug!(%error, room = %search.room.id, "inbox.missing_not_given");
+                    unfit |= matches!(error, PeerError::Malformed(_));
+                    break;
+                }
+            };
+            let count = texts.len();
+            more = count >= MOST;
             let before = got.len();
             let new = search.open(texts).await;
+            unfit |= new.len() < count;
             let held = placed(search, new.iter().map(|pdu| &**pdu.event_id())).await?;
             // What leads to what we hold lies before it: nothing of that is missing.
             let new = new.into_iter().filter(|pdu| !held.contains(pdu.event_id()));
@@ -134,31 +150,25 @@ async fn pull(search: &Search<'_>, pdu: &Arc<Pdu>) -> Result<Vec<Arc<Pdu>>, Send
             break;
         }
     }
-    Ok(leading_to(pdu.prev_events().iter().cloned(), got.into_values().collect()))
+    let leading = leading_to(pdu.prev_events().iter().cloned(), got.into_values().collect());
+    Ok((!unfit || !leading.is_empty()).then_some(leading))
 }
 
-/// What a server gives of what leads from what we hold to these events; `None` if nothing.
+/// What a server gives of what leads from what we hold to these events.
 async fn ask(
     search: &Search<'_>,
     server: &ServerName,
     latest: Vec<OwnedEventId>,
-) -> Option<Vec<Box<RawValue>>> {
+) -> Result<Vec<Box<RawValue>>, PeerError> {
     if latest.is_empty() {
-        return None;
+        return Ok(Vec::new());
     }
     let earliest = search.room.look().prev_events().0;
     let mut request = GetMissingEvents::new(search.room.id.clone(), earliest, latest);
     request.limit = UInt::try_from(MOST).unwrap_or_default();
-    match search.app.federation.client().ask(server, request, PATIENCE).await {
-        Ok(mut answer) => {
-            answer.events.truncate(MOST);
-            Some(answer.events)
-        }
-        Err(error) => {
-            tracing::debug!(%error, room = %search.room.id, "inbox.missing_not_given");
-            None
-        }
-    }
+    let mut answer = search.app.federation.client().ask(server, request, PATIENCE).await?;
+    answer.events.truncate(MOST);
+    Ok(answer.events)
 }
 
 /// The event, or those that lead to it and have been got, which follow something that is neither held nor got.
