@@ -79,6 +79,7 @@ impl Config {
         }
         // Who writes down that something is off, as the example does, asks for nothing.
         let [usual, wanted] = [&Self::default(), &config].map(defaults);
+        // A key without a default, such as a path that is not given, has no value: that is one of the two to be told apart.
         let value = |of: &Figment, key| of.find_value(key).ok();
         let ignored = NOT_BUILT.iter().filter(|key| value(&wanted, key) != value(&usual, key));
         let warnings = ignored
