@@ -13,6 +13,9 @@ use super::support::{
 
 static PAIR: SharedPair = SharedPair::new();
 
+/// How many pieces of a body that trickles come while ten seconds pass.
+const PIECES: usize = 5;
+
 /// `POST /join/{room}` with servers that are said to be in it.
 pub async fn join_via(user: &TestUser, room: &str, via: &[&Peer], body: Value) -> Answer {
     let url = user.http.url(&v3(&["join", room]));
@@ -107,17 +110,21 @@ fn a_candidate_that_only_trickles_makes_room_for_the_next() {
         let room = Hosted::public(&peer);
         let template = room.clone();
         slow.on(MAKE_JOIN, move |asked| Told::ok(template.template(&user_of(asked))));
-        slow.on(SEND_JOIN, |_| Told::Trickle(r#"{"state":["#));
+        let going = Arc::new(Notify::new());
+        let piece = Arc::clone(&going);
+        slow.on(SEND_JOIN, move |_| Told::Trickle(r#"{"state":["#, Arc::clone(&piece)));
         room.open(&peer);
         let user = server.user("alice").await;
         let via = [&slow, &peer];
         let join = join_via(&user, &room.id, &via, json!({}));
-        // Something comes between one step of the time and the next, so that nothing ever stands still.
+        // Pieces come between one step of the time and the next, so that nothing ever stands still.
         let time = async {
             slow.hears(SEND_JOIN).await;
             let passes = async {
                 for _ in 0..200 {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    for _ in 0..PIECES {
+                        going.notified().await;
+                    }
                     clock.advance(Duration::from_secs(10));
                 }
             };

@@ -68,8 +68,8 @@ pub enum Told {
     Json(u16, Value),
     /// A status and what may be no JSON.
     Raw(u16, Bytes),
-    /// A body that begins like this and never ends: a space comes every few milliseconds.
-    Trickle(&'static str),
+    /// A body that begins like this and never ends: a space comes every few milliseconds, and each is told of.
+    Trickle(&'static str, Arc<Notify>),
     /// A body that is given when the test says so.
     Held(Arc<Notify>, Value),
     /// Nothing, ever.
@@ -311,7 +311,7 @@ impl Inner {
         let (status, body) = match told {
             Told::Json(status, body) => (status, Body::from(body.to_string())),
             Told::Raw(status, body) => (status, body.into()),
-            Told::Trickle(begin) => (200, trickle(begin)),
+            Told::Trickle(begin, going) => (200, trickle(begin, going)),
             Told::Held(until, body) => {
                 until.notified().await;
                 (200, body.to_string().into())
@@ -323,12 +323,16 @@ impl Inner {
     }
 }
 
-/// A body that begins like this and goes on with spaces for as long as somebody reads it.
-fn trickle(begin: &'static str) -> Body {
-    let spaces = stream::repeat(" ").then(async |space| {
-        // At once, they would come to more than an answer may have.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        space
+/// A body that begins like this and goes on with spaces for as long as somebody reads it, telling of each.
+fn trickle(begin: &'static str, going: Arc<Notify>) -> Body {
+    let spaces = stream::repeat(" ").then(move |space| {
+        let going = Arc::clone(&going);
+        async move {
+            // A pace, and no wait: at once, they would come to more than an answer may have.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            going.notify_one();
+            space
+        }
     });
     let all = stream::iter([begin]).chain(spaces);
     Body::from_stream(all.map(Ok::<_, Infallible>))
