@@ -64,6 +64,14 @@ impl Clock {
         }
     }
 
+    /// Waits until the clock shows `time` or later; without a time, for ever.
+    pub async fn sleep_until_any(&self, time: Option<MilliSecondsSinceUnixEpoch>) {
+        match time {
+            Some(time) => self.sleep_until(time).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until the clock shows `time` or later.
     pub async fn sleep_until(&self, time: MilliSecondsSinceUnixEpoch) {
         let time = u64::from(time.0);

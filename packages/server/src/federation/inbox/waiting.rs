@@ -215,18 +215,12 @@ impl Waiting {
         let mut up = app.federation.destinations().on_up();
         loop {
             let next = self.start_due(app);
-            let due = async {
-                match next {
-                    Some(next) => app.clock.sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = app.shutdown.cancelled() => return,
                 () = self.news.notified() => {}
                 () = app.entering.ended() => {}
-                () = due => {}
+                () = app.clock.sleep_until_any(next) => {}
                 server = up.recv() => match server {
                     Ok(server) => self.back(app, Some(&server)),
                     Err(RecvError::Lagged(_)) => self.back(app, None),

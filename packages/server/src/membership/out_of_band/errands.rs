@@ -197,17 +197,11 @@ impl Errands {
         let mut up = app.federation.destinations().on_up();
         loop {
             let next = self.start_due(&app);
-            let due = async {
-                match next {
-                    Some(next) => app.clock.sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = app.shutdown.cancelled() => return,
                 () = self.0.news.notified() => {}
-                () = due => {}
+                () = app.clock.sleep_until_any(next) => {}
                 server = up.recv() => match server {
                     Ok(server) => self.back(&app, &server),
                     Err(RecvError::Lagged(_)) => self.hasten(&app, Duration::ZERO, |_| true),
