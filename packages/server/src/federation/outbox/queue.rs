@@ -106,10 +106,10 @@ impl Queue {
         self.thin_out()
     }
 
-    /// How many events wait behind the transaction that is tried.
+    /// The newest event that waits behind the transaction that is tried.
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.parcels.len()
+    pub(super) fn newest(&self) -> Option<OutPlace> {
+        self.parcels.back().map(|parcel| parcel.place)
     }
 
     /// Puts an EDU at the end.

@@ -80,6 +80,7 @@ fn what_waits_for_a_server_comes_in_order_and_is_repeated_under_the_same_id() {
         let again = post.wire.wait(|heard| heard.len() == 2).await.remove(1);
         assert_eq!((&again.id, &again.said), (&first.id, &first.said));
         // And at once when it shows itself.
+        post.dealt(far).await;
         post.bring_up(far).await;
         let heard = post.wire.wait_for(far, "119").await;
         assert_eq!(said(&heard, far), numbers(0, 120));
@@ -140,6 +141,7 @@ fn who_was_away_for_long_gets_the_newest_of_each_room() {
         post.wire.wait(|heard| !heard.is_empty()).await;
         post.say(&rooms[1], ["quiet".to_owned()]).await;
         post.say(&rooms[0], numbers(0, 600)).await;
+        post.dealt(far).await;
         post.bring_up(far).await;
         let heard = post.wire.wait_for(far, "599").await;
         let heard = said(&heard, far);
@@ -169,9 +171,7 @@ fn an_edu_goes_with_the_next_transaction() {
             post.outbox.edu([far.to_owned()], &typing());
         }
         post.say(&room, numbers(1, 2)).await;
-        while post.outbox.slots()[far].queue.waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
+        post.dealt(far).await;
         post.bring_up(far).await;
         let heard = post.wire.wait_for(far, "1").await;
         let last = heard.last().unwrap();

@@ -183,6 +183,16 @@ impl Post {
         }
     }
 
+    /// Waits until everything that has been said is in the queue of a server that is down: the outbox hears of it after
+    /// whoever has said it.
+    pub(super) async fn dealt(&self, server: &ServerName) {
+        let outgoing = self.world.rooms.database().outgoing().await.unwrap();
+        let newest = outgoing.iter().map(|out| out.place).max();
+        while self.outbox.slots().get(server).and_then(|slot| slot.queue.newest()) != newest {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The server answers again, and shows itself.
     pub(super) async fn bring_up(&self, server: &ServerName) {
         while self.destinations.may_try(server).is_ok() {
