@@ -43,10 +43,10 @@ fn an_open_server_asks_for_the_dummy_stage() {
         body["auth"] = json!({ "session": session });
         assert_eq!(register(http, body.clone()).await.status, 401);
         body["auth"] = json!({ "type": "m.login.dummy", "session": session });
-        let done = register(http, body).await.ok();
+        let done = register(http, body).await.granted();
         assert_eq!(done["user_id"], format!("@{username}:{}", server.name()));
         assert!(done["access_token"].is_string() && done["device_id"].is_string(), "{done}");
-        log_in(http, &username, "a good password").await.ok();
+        log_in(http, &username, "a good password").await.granted();
     });
 }
 
@@ -67,7 +67,7 @@ fn a_name_belongs_to_one_account() {
         let ask = async |name: &str| server.http().query(&available, &[("username", name)]).await;
         ask(&alice.localpart).await.refused(400, "M_USER_IN_USE");
         ask("with space").await.refused(400, "M_INVALID_USERNAME");
-        assert_eq!(ask(&name("free")).await.ok(), json!({ "available": true }));
+        assert_eq!(ask(&name("free")).await.granted(), json!({ "available": true }));
     });
 }
 
@@ -78,7 +78,7 @@ fn registration_without_login_gives_no_token() {
             "username": name("quiet"), "password": "a good password", "inhibit_login": true,
             "auth": { "type": "m.login.dummy" },
         });
-        let done = register(server.http(), body).await.ok();
+        let done = register(server.http(), body).await.granted();
         assert!(done["access_token"].is_null() && done["device_id"].is_null(), "{done}");
     });
 }
@@ -88,7 +88,7 @@ fn one_logs_in_by_name_or_id_and_right_password_only() {
     SERVER.run(async |server| {
         let (alice, http) = (server.user("alice").await, server.http());
         for user in [&alice.localpart, &alice.id] {
-            let answer = log_in(http, user, &alice.password).await.ok();
+            let answer = log_in(http, user, &alice.password).await.granted();
             assert_eq!(answer["user_id"], alice.id.as_str());
         }
         log_in(http, &alice.localpart, "wrong").await.forbidden();
@@ -97,7 +97,7 @@ fn one_logs_in_by_name_or_id_and_right_password_only() {
         let old = json!({
             "type": "m.login.password", "user": alice.localpart, "password": alice.password,
         });
-        http.post(&v3(&["login"]), &old).await.ok();
+        http.post(&v3(&["login"]), &old).await.granted();
     });
 }
 
@@ -111,7 +111,7 @@ fn logging_in_again_on_a_device_replaces_its_token() {
             "password": alice.password,
             "device_id": alice.device_id,
         });
-        let again = server.http().post(&v3(&["login"]), &body).await.ok();
+        let again = server.http().post(&v3(&["login"]), &body).await.granted();
         assert_eq!(again["device_id"], alice.device_id.as_str());
         assert_ne!(again["access_token"], alice.token.as_str());
         alice.get(&["account", "whoami"]).await.refused(401, "M_UNKNOWN_TOKEN");
@@ -123,10 +123,10 @@ fn logging_out_ends_one_device_or_all() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
         let (phone, tablet) = (alice.another_device().await, alice.another_device().await);
-        alice.post_empty(&["logout"]).await.ok();
+        alice.post_empty(&["logout"]).await.granted();
         alice.get(&["account", "whoami"]).await.refused(401, "M_UNKNOWN_TOKEN");
-        phone.get(&["account", "whoami"]).await.ok();
-        phone.post_empty(&["logout", "all"]).await.ok();
+        phone.get(&["account", "whoami"]).await.granted();
+        phone.post_empty(&["logout", "all"]).await.granted();
         phone.get(&["account", "whoami"]).await.refused(401, "M_UNKNOWN_TOKEN");
         tablet.get(&["account", "whoami"]).await.refused(401, "M_UNKNOWN_TOKEN");
     });
@@ -142,14 +142,14 @@ fn a_refresh_token_gives_the_next_pair() {
             "password": alice.password,
             "refresh_token": true,
         });
-        let login = http.post(&v3(&["login"]), &body).await.ok();
+        let login = http.post(&v3(&["login"]), &body).await.granted();
         let refresh = login["refresh_token"].as_str().expect("a refresh token");
         assert!(login["expires_in_ms"].is_u64(), "{login}");
         let body = json!({ "refresh_token": refresh });
-        let next = http.post(&v3(&["refresh"]), &body).await.ok();
+        let next = http.post(&v3(&["refresh"]), &body).await.granted();
         assert_ne!(next["access_token"], login["access_token"]);
         let next = http.with_token(next["access_token"].as_str().expect("a token"));
-        next.get(&v3(&["account", "whoami"])).await.ok();
+        next.get(&v3(&["account", "whoami"])).await.granted();
         let unknown = json!({ "refresh_token": "never given" });
         http.post(&v3(&["refresh"]), &unknown).await.refused(401, "M_UNKNOWN_TOKEN");
     });
@@ -187,7 +187,7 @@ fn a_closed_server_takes_the_token_that_it_printed() {
         register(&http, body(stage("a wrong guess"))).await.refused_challenge();
         register(&http, body(stage(&token))).await.refused_challenge();
         let dummy = json!({ "type": "m.login.dummy", "session": session });
-        let done = register(&http, body(dummy)).await.ok();
+        let done = register(&http, body(dummy)).await.granted();
         assert_eq!(done["user_id"], "@first:localhost");
         TestUser::log_in(&http, "first", "a good password").await;
         server.stop();

@@ -20,19 +20,19 @@ fn an_alias_leads_to_its_room() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let alias = alias("door");
-        assert_eq!(name(&alice, &alias, &room).await.ok(), json!({}));
-        let found = bob.get(&["directory", "room", &alias]).await.ok();
+        assert_eq!(name(&alice, &alias, &room).await.granted(), json!({}));
+        let found = bob.get(&["directory", "room", &alias]).await.granted();
         assert_eq!(found["room_id"], room.as_str());
         assert_eq!(found["servers"], json!(["localhost"]));
-        let aliases = alice.get(&["rooms", &room, "aliases"]).await.ok();
+        let aliases = alice.get(&["rooms", &room, "aliases"]).await.granted();
         assert_eq!(aliases["aliases"], json!([alias]));
         bob.get(&["rooms", &room, "aliases"]).await.forbidden();
         let everybody = json!({ "history_visibility": "world_readable" });
-        alice.put_state(&room, "m.room.history_visibility", "", everybody).await.ok();
-        let aliases = bob.get(&["rooms", &room, "aliases"]).await.ok();
+        alice.put_state(&room, "m.room.history_visibility", "", everybody).await.granted();
+        let aliases = bob.get(&["rooms", &room, "aliases"]).await.granted();
         assert_eq!(aliases["aliases"], json!([alias]));
-        bob.join_by(&alias).await.ok();
-        alice.delete(&["directory", "room", &alias]).await.ok();
+        bob.join_by(&alias).await.granted();
+        alice.delete(&["directory", "room", &alias]).await.granted();
         bob.get(&["directory", "room", &alias]).await.refused(404, "M_NOT_FOUND");
         bob.join_by(&alias).await.refused(404, "M_NOT_FOUND");
     });
@@ -45,7 +45,7 @@ fn an_alias_is_given_once() {
         let first = alice.public_room().await;
         let second = alice.public_room().await;
         let alias = alias("door");
-        name(&alice, &alias, &first).await.ok();
+        name(&alice, &alias, &first).await.granted();
         name(&alice, &alias, &second).await.refused(409, "M_UNKNOWN");
     });
 }
@@ -55,15 +55,15 @@ fn only_its_maker_and_moderators_take_it_away() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        carol.join(&room).await.ok();
+        bob.join(&room).await.granted();
+        carol.join(&room).await.granted();
         let bobs = alias("bobs");
-        name(&bob, &bobs, &room).await.ok();
+        name(&bob, &bobs, &room).await.granted();
         carol.delete(&["directory", "room", &bobs]).await.forbidden();
-        alice.delete(&["directory", "room", &bobs]).await.ok();
+        alice.delete(&["directory", "room", &bobs]).await.granted();
         let bobs = alias("bobs");
-        name(&bob, &bobs, &room).await.ok();
-        bob.delete(&["directory", "room", &bobs]).await.ok();
+        name(&bob, &bobs, &room).await.granted();
+        bob.delete(&["directory", "room", &bobs]).await.granted();
     });
 }
 
@@ -74,13 +74,13 @@ fn a_canonical_alias_must_lead_here() {
         let room = alice.public_room().await;
         let other = alice.public_room().await;
         let (good, elsewhere) = (alias("good"), alias("elsewhere"));
-        name(&alice, &good, &room).await.ok();
-        name(&alice, &elsewhere, &other).await.ok();
+        name(&alice, &good, &room).await.granted();
+        name(&alice, &elsewhere, &other).await.granted();
         let put = async |alias: &str| {
             let content = json!({ "alias": alias });
             alice.put_state(&room, "m.room.canonical_alias", "", content).await
         };
-        put(&good).await.ok();
+        put(&good).await.granted();
         put(&elsewhere).await.refused(400, "M_BAD_ALIAS");
         put(&alias("nowhere")).await.refused(400, "M_BAD_ALIAS");
         put("not an alias").await.refused_with_status(400);
@@ -92,30 +92,30 @@ fn a_room_does_not_keep_the_name_of_an_alias_that_is_gone() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let [first, second, third] = ["first", "second", "third"].map(alias);
         for alias in [&first, &second] {
-            name(&alice, alias, &room).await.ok();
+            name(&alice, alias, &room).await.granted();
         }
-        name(&bob, &third, &room).await.ok();
+        name(&bob, &third, &room).await.granted();
         let kind = "m.room.canonical_alias";
         let named = json!({ "alias": first, "alt_aliases": [second, third], "other": 1 });
-        alice.put_state(&room, kind, "", named).await.ok();
-        let stands = async || alice.state_event(&room, kind, "").await.ok();
+        alice.put_state(&room, kind, "", named).await.granted();
+        let stands = async || alice.state_event(&room, kind, "").await.granted();
 
-        alice.delete(&["directory", "room", &first]).await.ok();
+        alice.delete(&["directory", "room", &first]).await.granted();
         assert_eq!(stands().await, json!({ "alt_aliases": [second, third], "other": 1 }));
         // Its maker may take it away, and may not say what the room is called.
-        bob.delete(&["directory", "room", &third]).await.ok();
+        bob.delete(&["directory", "room", &third]).await.granted();
         bob.get(&["directory", "room", &third]).await.refused(404, "M_NOT_FOUND");
         assert_eq!(stands().await["alt_aliases"], json!([second, third]));
-        alice.delete(&["directory", "room", &second]).await.ok();
+        alice.delete(&["directory", "room", &second]).await.granted();
         assert_eq!(stands().await["alt_aliases"], json!([third]));
         // What is not named is taken away without a word.
         let other = alias("other");
-        name(&alice, &other, &room).await.ok();
+        name(&alice, &other, &room).await.granted();
         let before = alice.sync(Sync::initial()).await;
-        alice.delete(&["directory", "room", &other]).await.ok();
+        alice.delete(&["directory", "room", &other]).await.granted();
         // The server is other tests' too: its position moves, Alice's rooms do not.
         let news = alice.sync(Sync::since(&before)).await;
         assert!(news.body["rooms"].is_null(), "{:#}", news.body);

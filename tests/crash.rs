@@ -54,7 +54,7 @@ async fn load(user: &TestUser, room: &str, acknowledged: &Acknowledged) -> Known
             known.membership = None;
             let path = v3(&["rooms", room, verb]);
             let Some(answer) = user.http.try_post(&path, &json!({})).await else { return known };
-            answer.ok();
+            answer.granted();
             known.membership = Some(membership);
             acknowledged.one();
         }
@@ -72,7 +72,7 @@ fn what_was_acknowledged_survives() {
         let mut users = Vec::new();
         for n in 0..6 {
             let user = TestUser::register(&http, &format!("user{n}")).await;
-            user.join(&common).await.ok();
+            user.join(&common).await.granted();
             // Half of them in one room, the other half in rooms of their own: lanes side by side.
             let room = if n % 2 == 0 { common.clone() } else { user.public_room().await };
             users.push((user, room));
@@ -93,7 +93,7 @@ fn what_was_acknowledged_survives() {
             if let Some(membership) = known.membership {
                 assert_eq!(user.membership(room, &user).await, membership);
             }
-            user.join(room).await.ok();
+            user.join(room).await.granted();
             for (txn, event_id) in known.sent {
                 // Asked again as a client would: the same event where there was one, otherwise a new one.
                 let content = json!({ "body": txn });
@@ -101,7 +101,7 @@ fn what_was_acknowledged_survives() {
                 if let Some(event_id) = event_id {
                     assert_eq!(again, event_id, "{txn} was acknowledged");
                 }
-                let event = user.event(room, &again).await.ok();
+                let event = user.event(room, &again).await.granted();
                 assert_eq!(event["content"]["body"], txn.as_str());
             }
         }
@@ -127,7 +127,7 @@ async fn all_texts(user: &TestUser, room: &str) -> Vec<String> {
         if !from.is_empty() {
             query.push(("from", &from));
         }
-        let page = user.query(&["rooms", room, "messages"], &query).await.ok();
+        let page = user.query(&["rooms", room, "messages"], &query).await.granted();
         let chunk = page["chunk"].as_array().cloned().unwrap_or_default();
         texts.extend(chunk.iter().filter_map(|e| e["content"]["body"].as_str().map(str::to_owned)));
         match page["end"].as_str() {
@@ -171,7 +171,7 @@ fn a_full_disk_ends_the_server_and_loses_nothing() {
         }
         let user = user.at(&server.http());
         for event in &said {
-            user.event(&room, event).await.ok();
+            user.event(&room, event).await.granted();
         }
         server.stop();
     });
@@ -194,7 +194,7 @@ fn accounts_and_rooms_survive() {
                 user.say(room, "hello").await;
             }
             if let (Some(room), 4..) = (&room, steps) {
-                user.leave(room).await.ok();
+                user.leave(room).await.granted();
             }
             server = server.crash_and_restart();
             let user = user.at(&server.http());

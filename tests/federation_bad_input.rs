@@ -28,7 +28,8 @@ async fn standing(alice: &TestUser, room: &str) -> (Vec<Value>, Vec<Value>) {
     let ids = |events: &Value| {
         events.as_array().unwrap().iter().map(|event| event["event_id"].clone()).collect()
     };
-    let (state, timeline) = (alice.state(room).await.ok(), alice.messages(room).await.ok());
+    let (state, timeline) =
+        (alice.state(room).await.granted(), alice.messages(room).await.granted());
     (ids(&state), ids(&timeline["chunk"]))
 }
 

@@ -29,7 +29,7 @@ fn the_room_is_told_with_the_reason() {
             room.lets_leave(&peer, &bob.id);
             room.invite(&peer, server, &bob.id).await;
             let since = bob.sync(Sync::initial()).await;
-            bob.act(&room.id, "leave", json!({ "reason": "no time" })).await.ok();
+            bob.act(&room.id, "leave", json!({ "reason": "no time" })).await.granted();
             // Where the other server answers, the order of things is kept.
             assert_eq!(peer.count(SEND), 1);
             let sent = peer.hears(SEND).await.body;
@@ -70,7 +70,7 @@ fn whatever_the_other_server_does_the_user_is_out() {
             out_at_once(what, &bob, &room).await;
             // Whoever is invited anew sees that.
             let (id, event) = room.says(&peer, &room.host, &bob.id, "invite", &["$again"]);
-            room.hand_in(&peer, server, &id, &event).await.ok();
+            room.hand_in(&peer, server, &id, &event).await.granted();
             bob.sync(Sync::initial()).await.invited(&room.id);
         }
     });
@@ -80,15 +80,15 @@ async fn out_at_once(what: &str, bob: &crate::support::TestUser, room: &Abroad) 
     let since = bob.sync(Sync::initial()).await;
     since.invited(&room.id);
     let begun = Instant::now();
-    bob.leave(&room.id).await.ok();
+    bob.leave(&room.id).await.granted();
     let taken = begun.elapsed();
     assert!(taken < Duration::from_secs(5), "{what}: {taken:?}");
     let news = bob.sync(Sync::since(&since.next_batch)).await;
     assert_eq!(news.left(&room.id).membership(bob), Some("leave"), "{what}");
-    bob.leave(&room.id).await.ok();
+    bob.leave(&room.id).await.granted();
     bob.sync(Sync::since(&news.next_batch)).await.silent(&room.id);
     bob.sync(Sync::initial()).await.silent(&room.id);
-    bob.forget(&room.id).await.ok();
+    bob.forget(&room.id).await.granted();
 }
 
 /// Hands in an invite that shows no more of the room than these.
@@ -103,7 +103,7 @@ async fn invite_showing(
         "room_version": room.version, "event": event, "invite_room_state": shown,
     });
     let path = format!("/_matrix/federation/v2/invite/{}/{id}", room.id);
-    from.put(server, &path, &body).await.ok();
+    from.put(server, &path, &body).await.granted();
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn anothers_no_is_not_the_last_word() {
         invite_showing(&room, &peer, server, invite, json!([room.create, room.member, name])).await;
         peer.on(MAKE, |_: &Asked| Told::error(503, "M_UNKNOWN"));
         other.on(MAKE, |_: &Asked| Told::error(403, "M_FORBIDDEN"));
-        bob.leave(&room.id).await.ok();
+        bob.leave(&room.id).await.granted();
         other.hears(MAKE).await;
         room.lets_leave(&peer, &bob.id);
         assert_eq!(peer.hears(SEND).await.body["sender"], json!(bob.id));
@@ -145,13 +145,13 @@ fn an_invite_that_the_room_never_heard_of_can_be_declined() {
         let body =
             json!({ "room_version": room.version, "event": event, "invite_room_state": [] });
         let path = format!("/_matrix/federation/v2/invite/{}/{id}", room.id);
-        peer.put(server, &path, &body).await.ok();
+        peer.put(server, &path, &body).await.granted();
         alice.sync(Sync::initial()).await.invited(&room.id);
         let url = bob.http.url(&v3(&["join", &room.id]));
         let join = bob.http.request(reqwest::Method::POST, url).json(&json!({}));
-        bob.http.send(join.query(&[("via", peer.name().as_str())])).await.ok();
+        bob.http.send(join.query(&[("via", peer.name().as_str())])).await.granted();
         alice.sync(Sync::initial()).await.invited(&room.id);
-        alice.leave(&room.id).await.ok();
+        alice.leave(&room.id).await.granted();
         alice.sync(Sync::initial()).await.silent(&room.id);
         assert_eq!(peer.count(MAKE), 0);
     });
@@ -171,14 +171,14 @@ fn a_stranger_hastens_nothing() {
         let room = Abroad::new(&peer, RoomVersionId::V12);
         room.invite(&peer, &server, &bob.id).await;
         peer.on(MAKE, |_: &Asked| Told::error(500, "M_UNKNOWN"));
-        bob.leave(&room.id).await.ok();
+        bob.leave(&room.id).await.granted();
         let shows_itself = async |who: &Peer, number: usize| {
             let (_, event) = room.says(who, who.user("x").as_str(), "@y:z", "leave", &[]);
             let path = format!("/_matrix/federation/v1/send/{number}");
             let body = json!({
                 "origin": who.name(), "origin_server_ts": 1, "pdus": [event], "edus": [],
             });
-            who.put(&server, &path, &body).await.ok();
+            who.put(&server, &path, &body).await.granted();
             bob.sync(Sync::initial()).await;
         };
         let attempts = async |count: usize| {
@@ -218,8 +218,8 @@ fn a_server_that_comes_back_is_told_also_after_a_restart() {
         room.invite(&peer, &server, &bob.id).await;
         room.invite(&peer, &server, &carol.id).await;
         peer.on(MAKE, |_: &Asked| Told::error(503, "M_UNKNOWN"));
-        bob.leave(&room.id).await.ok();
-        carol.leave(&room.id).await.ok();
+        bob.leave(&room.id).await.granted();
+        carol.leave(&room.id).await.granted();
         assert_eq!(server.app().errands.count(), 2);
         let server = server.restart().await;
         assert_eq!(peer.count(SEND), 0);
@@ -260,12 +260,12 @@ fn a_server_that_shows_itself_is_told_at_once() {
         let room = Abroad::new(&peer, RoomVersionId::V11);
         room.invite(&peer, &server, &bob.id).await;
         drop(peer);
-        bob.leave(&room.id).await.ok();
+        bob.leave(&room.id).await.granted();
         assert_eq!(server.app().errands.count(), 1);
         let peer = Peer::start_at(address, key()).await;
         room.lets_leave(&peer, &bob.id);
         let path = format!("/_matrix/federation/v1/query/profile?user_id={}", escaped(&bob.id));
-        peer.get(&server, &path).await.ok();
+        peer.get(&server, &path).await.granted();
         let sent = peer.hears(SEND).await.body;
         assert_eq!(sent["content"]["membership"], "leave");
     });
@@ -295,7 +295,7 @@ fn a_thousand_invites_are_shown_and_only_what_is_new_is_told() {
         news.invited(&room.id);
         let told = news.body["rooms"]["invite"].as_object().unwrap();
         assert_eq!(told.len(), 1);
-        bob.leave(&rooms[500]).await.ok();
+        bob.leave(&rooms[500]).await.granted();
         let news = bob.sync(Sync::since(&news.next_batch)).await;
         news.left(&rooms[500]);
         assert!(news.body["rooms"].get("invite").is_none_or(|invites| invites == &json!({})));
@@ -319,17 +319,17 @@ fn between_two_servers_the_order_of_things_is_kept() {
             for version in ["6", "10", "12"] {
                 let room = alice.new_room(json!({ "room_version": version })).await;
                 for _ in 0..3 {
-                    alice.invite(&room, &bob).await.ok();
+                    alice.invite(&room, &bob).await.granted();
                     bob.sync(Sync::initial()).await.invited(&room);
-                    bob.act(&room, "leave", json!({ "reason": "not now" })).await.ok();
+                    bob.act(&room, "leave", json!({ "reason": "not now" })).await.granted();
                     assert_eq!(alice.membership(&room, &bob).await, "leave");
                     assert_eq!(alice.member(&room, &bob).await["reason"], "not now");
                     bob.sync(Sync::initial()).await.silent(&room);
                 }
                 // In a room where nobody is left there is nobody to tell.
-                alice.invite(&room, &bob).await.ok();
-                alice.leave(&room).await.ok();
-                bob.leave(&room).await.ok();
+                alice.invite(&room, &bob).await.granted();
+                alice.leave(&room).await.granted();
+                bob.leave(&room).await.granted();
                 bob.sync(Sync::initial()).await.silent(&room);
             }
         }

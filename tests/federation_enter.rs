@@ -50,7 +50,7 @@ fn a_room_is_joined_by_its_alias_and_is_the_same_at_both() {
                 .await;
             let alias = format!("#{name}:{}", pair.a.name());
             let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
-            assert_eq!(bob.join_by(&alias).await.ok(), json!({ "room_id": room }));
+            assert_eq!(bob.join_by(&alias).await.granted(), json!({ "room_id": room }));
 
             let news = bobs.until_in("join", &room).await;
             let there = news.joined(&room);
@@ -58,7 +58,8 @@ fn a_room_is_joined_by_its_alias_and_is_the_same_at_both() {
             assert_eq!(there.membership(&bob), Some("join"));
             let news = alices.until_in("join", &room).await;
             assert_eq!(news.joined(&room).membership(&bob), Some("join"));
-            let (hers, his) = (alice.state(&room).await.ok(), bob.state(&room).await.ok());
+            let (hers, his) =
+                (alice.state(&room).await.granted(), bob.state(&room).await.granted());
             assert_eq!(ids(&hers), ids(&his), "{version}");
         }
     });
@@ -72,16 +73,16 @@ fn restricted_rooms_let_in_who_fulfils_a_condition() {
             let (space, other) = (alice.public_room().await, alice.public_room().await);
             let room = restricted(&alice, version, &[&space, &other]).await;
             join_at(&bob, &room, &alice).await.forbidden().says("make_join");
-            join_at(&bob, &space, &alice).await.ok();
-            join_at(&bob, &room, &alice).await.ok();
+            join_at(&bob, &space, &alice).await.granted();
+            join_at(&bob, &room, &alice).await.granted();
             let member = bob.member(&room, &bob).await;
             assert_eq!(member["join_authorised_via_users_server"], json!(alice.id));
 
             // The server is in the room now, and nobody of it may let others in: it asks again.
             let carol = pair.b.user("carol").await;
             carol.join_by(&room).await.forbidden();
-            join_at(&carol, &other, &alice).await.ok();
-            carol.join_by(&room).await.ok();
+            join_at(&carol, &other, &alice).await.granted();
+            carol.join_by(&room).await.granted();
             let member = bob.member(&room, &carol).await;
             assert_eq!(member["join_authorised_via_users_server"], json!(alice.id));
             assert_eq!(alice.membership(&room, &carol).await, "join");
@@ -94,7 +95,7 @@ fn who_is_banned_does_not_come_in() {
     PAIR.run(async |pair| {
         let (alice, bob) = (pair.a.user("alice").await, pair.b.user("bob").await);
         let room = alice.public_room().await;
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         join_at(&bob, &room, &alice).await.forbidden().says("banned");
         let closed = alice.private_room().await;
         join_at(&bob, &closed, &alice).await.forbidden();

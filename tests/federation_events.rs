@@ -34,7 +34,7 @@ impl<'a> Scene<'a> {
 
     /// An event of the peer's user that follows its last one.
     async fn event(&mut self, mut event: Value) -> Value {
-        let state = self.alice.state(&self.room).await.ok();
+        let state = self.alice.state(&self.room).await.granted();
         let allows = |event: &&Value| {
             ["m.room.create", "m.room.power_levels"].contains(&event["type"].as_str().unwrap())
                 || event["state_key"] == self.guest
@@ -57,7 +57,7 @@ impl<'a> Scene<'a> {
     async fn send(&self, event: &Value) {
         let body = json!({ "origin": self.peer.name(), "origin_server_ts": 1, "pdus": [event] });
         let path = format!("/_matrix/federation/v1/send/t{}", fresh());
-        self.peer.put(self.server, &path, &body).await.ok();
+        self.peer.put(self.server, &path, &body).await.granted();
     }
 }
 
@@ -67,7 +67,7 @@ fn a_redaction_goes_out_and_waits_for_what_it_redacts() {
         for version in [RoomVersionId::V10, RoomVersionId::V11] {
             let mut scene = Scene::new(&pair.a, version).await;
             let bob = scene.server.user("bob").await;
-            bob.join(&scene.room).await.ok();
+            bob.join(&scene.room).await.granted();
             let regretted = scene.words("regretted").await;
             let id = scene.tip.clone();
             // It may be somebody else's: that takes the level.
@@ -82,7 +82,7 @@ fn a_redaction_goes_out_and_waits_for_what_it_redacts() {
             scene.peer.hears_one(|asked| told(&asked.body)).await;
 
             scene.send(&regretted).await;
-            let event = scene.alice.event(&scene.room, &id).await.ok();
+            let event = scene.alice.event(&scene.room, &id).await.granted();
             assert_eq!(event["content"], json!({}));
             assert_eq!(event["unsigned"]["redacted_because"]["event_id"], redaction.as_str());
         }

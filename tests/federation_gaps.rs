@@ -106,7 +106,7 @@ fn what_fills_a_gap_is_given_on_as_it_was_visible_there() {
             said("last"),
         ];
         let (ids, events) = absence(&guest, all.into_iter()).await;
-        guest.send(&[&events[6]]).await.ok();
+        guest.send(&[&events[6]]).await.granted();
         while guest.alice.event(&guest.room, ids[0].as_str()).await.status == 404 {
             guest.page("b").await;
         }
@@ -116,18 +116,18 @@ fn what_fills_a_gap_is_given_on_as_it_was_visible_there() {
         carol.join(&guest.room).await;
         let given = async |peer: &Peer| {
             let path = format!("{FEDERATION}/backfill/{}?v={}&limit=7", guest.room, ids[6]);
-            let answer = peer.get(&pair.a, &path).await.ok();
+            let answer = peer.get(&pair.a, &path).await.granted();
             let pdus = answer["pdus"].as_array().unwrap();
             let body = |pdu: &Value| Some(pdu["content"]["body"].as_str()?.to_owned());
             pdus.iter().rev().filter_map(body).collect::<Vec<_>>()
         };
         assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
         let path = format!("{FEDERATION}/event/{}", ids[2]);
-        let hidden = newcomer.get(&pair.a, &path).await.ok();
+        let hidden = newcomer.get(&pair.a, &path).await.granted();
         assert_eq!(hidden["pdus"][0]["content"], json!({}));
         // Whoever was there reads all of it, also when the room has become less open since.
         let (kind, key, content) = visible("joined");
-        guest.alice.put_state(&guest.room, kind, key.unwrap(), content).await.ok();
+        guest.alice.put_state(&guest.room, kind, key.unwrap(), content).await.granted();
         let all = ["open", "for members", "open again", "later", "last"];
         assert_eq!(given(&guest.peer).await, all);
         assert_eq!(given(&newcomer).await, ["open", "open again", "later", "last"]);
@@ -142,7 +142,7 @@ fn a_gap_is_shown_as_one_and_is_filled_by_paging_back() {
         let guest = Guest::new(&pair.a).await;
         let before = guest.alice.sync(Sync::initial()).await;
         let (ids, events) = long_absence(&guest, 10).await;
-        guest.send(&[&events[9]]).await.ok();
+        guest.send(&[&events[9]]).await.granted();
         // The two newest came; the gap before them cuts the timeline.
         let news = guest.alice.sync(Sync::since(&before.next_batch)).await;
         let room = news.joined(&guest.room);
@@ -154,7 +154,8 @@ fn a_gap_is_shown_as_one_and_is_filled_by_paging_back() {
         let mut seen = Vec::new();
         for _ in 0..20 {
             let query = [("dir", "b"), ("limit", "3"), ("from", &*from)];
-            let page = guest.alice.query(&["rooms", &guest.room, "messages"], &query).await.ok();
+            let page =
+                guest.alice.query(&["rooms", &guest.room, "messages"], &query).await.granted();
             let chunk = page["chunk"].as_array().unwrap();
             assert!(chunk.len() <= 3);
             seen.extend(chunk.iter().map(|event| event["event_id"].as_str().unwrap().to_owned()));
@@ -167,13 +168,13 @@ fn a_gap_is_shown_as_one_and_is_filled_by_paging_back() {
         assert_eq!(seen[..8], wanted);
         assert_eq!(seen[8], guest.join.as_str());
         // Down to the room's beginning, and each once.
-        let first = guest.alice.event(&guest.room, seen.last().unwrap()).await.ok();
+        let first = guest.alice.event(&guest.room, seen.last().unwrap()).await.granted();
         assert_eq!(first["type"], "m.room.create");
         let mut each = seen.clone();
         each.sort();
         each.dedup();
         assert_eq!(each.len(), seen.len());
-        let old = guest.alice.event(&guest.room, ids[2].as_str()).await.ok();
+        let old = guest.alice.event(&guest.room, ids[2].as_str()).await.granted();
         assert_eq!(old["unsigned"]["membership"], "join");
         // What has been filled is asked for by nobody again, and no sync shows it.
         let asked = guest.peer.count(&path("backfill"));

@@ -66,7 +66,7 @@ fn a_member_is_given_the_past_and_the_state() {
             let said = say(&alice, &room, 6).await;
             let (place, last) = (escaped(&room), escaped(&said[5]));
 
-            let one = ask(scene, &format!("event/{last}")).await.ok();
+            let one = ask(scene, &format!("event/{last}")).await.granted();
             assert_eq!(one["origin"], scene.server.name());
             assert_eq!(bodies(&one["pdus"]), ["m6"]);
             assert!(
@@ -74,33 +74,33 @@ fn a_member_is_given_the_past_and_the_state() {
                     && one["pdus"][0].get("event_id").is_none()
             );
 
-            let back = ask(scene, &format!("backfill/{place}?v={last}&limit=3")).await.ok();
+            let back = ask(scene, &format!("backfill/{place}?v={last}&limit=3")).await.granted();
             assert_eq!(bodies(&back["pdus"]), ["m6", "m5", "m4"]);
-            let all = ask(scene, &format!("backfill/{place}?v={last}&limit=1000")).await.ok();
+            let all = ask(scene, &format!("backfill/{place}?v={last}&limit=1000")).await.granted();
             assert_eq!(kinds(&all["pdus"]).last(), Some(&"m.room.create"));
 
             let body = json!({
                 "earliest_events": [said[1]], "latest_events": [said[5]], "limit": 10,
             });
-            let missed = missing(scene, &room, body).await.ok();
+            let missed = missing(scene, &room, body).await.granted();
             assert_eq!(bodies(&missed["events"]), ["m3", "m4", "m5"]);
             let body = json!({ "earliest_events": [], "latest_events": [said[5]], "limit": 2 });
-            let missed = missing(scene, &room, body).await.ok();
+            let missed = missing(scene, &room, body).await.granted();
             assert_eq!(bodies(&missed["events"]), ["m4", "m5"]);
 
             // Before the join there is nobody of the peer's; before the message there is.
             let join = escaped(&ready.id);
-            let state = ask(scene, &format!("state/{place}?event_id={join}")).await.ok();
+            let state = ask(scene, &format!("state/{place}?event_id={join}")).await.granted();
             assert_eq!(state["pdus"], joined["state"]);
             assert_eq!(state["auth_chain"].as_array().unwrap().len(), {
-                let ids = ask(scene, &format!("state_ids/{place}?event_id={join}")).await.ok();
+                let ids = ask(scene, &format!("state_ids/{place}?event_id={join}")).await.granted();
                 assert_eq!(ids["pdu_ids"].as_array().unwrap().len(), kinds(&state["pdus"]).len());
                 ids["auth_chain_ids"].as_array().unwrap().len()
             });
-            let ids = ask(scene, &format!("state_ids/{place}?event_id={last}")).await.ok();
+            let ids = ask(scene, &format!("state_ids/{place}?event_id={last}")).await.granted();
             assert!(ids["pdu_ids"].as_array().unwrap().contains(&json!(ready.id)));
 
-            let auth = ask(scene, &format!("event_auth/{place}/{join}")).await.ok();
+            let auth = ask(scene, &format!("event_auth/{place}/{join}")).await.granted();
             let mut chain = kinds(&auth["auth_chain"]);
             chain.sort_unstable();
             let wanted =
@@ -120,7 +120,7 @@ fn the_chain_of_a_join_tells_of_the_one_before() {
         let left = carol.leave(&room).await;
         let (_, again) = carol.join(&room).await;
         let path = format!("event_auth/{}/{}", escaped(&room), escaped(&again.id));
-        let auth = ask(scene, &path).await.ok();
+        let auth = ask(scene, &path).await.granted();
         let signed = |ready: &Ready| ready.event["hashes"].clone();
         let chain = auth["auth_chain"].as_array().unwrap();
         for one in [&first, &left] {
@@ -159,7 +159,7 @@ fn strangers_are_given_nothing() {
             ask(scene, &path).await.refused(404, "M_NOT_FOUND");
         }
         let path = format!("backfill/{place}?v={}&limit=5", escaped(&other));
-        assert_eq!(ask(scene, &path).await.ok()["pdus"], json!([]));
+        assert_eq!(ask(scene, &path).await.granted()["pdus"], json!([]));
         ask(scene, &format!("state/{place}")).await.refused(400, "M_MISSING_PARAM");
         ask(scene, &format!("backfill/{place}?limit=nan")).await.refused_with_status(400);
     });
@@ -174,15 +174,15 @@ fn the_acl_keeps_out_of_the_past_too() {
         carol.join(&room).await;
         let said = alice.say(&room, "m1").await;
         for answer in everything(scene, &scene.peer, &room, &said).await {
-            answer.ok();
+            answer.granted();
         }
         let acl = json!({ "allow": ["*"], "allow_ip_literals": false });
-        alice.put_state(&room, "m.room.server_acl", "", acl).await.ok();
+        alice.put_state(&room, "m.room.server_acl", "", acl).await.granted();
         for answer in everything(scene, &scene.peer, &room, &said).await {
             answer.refused(403, "M_FORBIDDEN").says("m.room.server_acl");
         }
         // The specification does not name this one.
-        ask(scene, &format!("event/{}", escaped(&said))).await.ok();
+        ask(scene, &format!("event/{}", escaped(&said))).await.granted();
     });
 }
 
@@ -200,7 +200,7 @@ fn what_the_history_does_not_show_comes_redacted() {
         carol.join(&room).await;
         let seen = alice.say(&room, "m3").await;
         let path = format!("backfill/{}?v={}&limit=4", escaped(&room), escaped(&seen));
-        let back = ask(scene, &path).await.ok();
+        let back = ask(scene, &path).await.granted();
         assert_eq!(bodies(&back["pdus"]), ["m3", "", "", ""]);
         assert_eq!(kinds(&back["pdus"])[2..], ["m.room.message", "m.room.message"]);
         assert_eq!(back["pdus"][2]["content"], json!({}));
@@ -219,15 +219,15 @@ fn who_has_left_is_given_what_was_before() {
         let after = alice.say(&room, "after").await;
         for event in [&before, &left.id] {
             for answer in everything(scene, &scene.peer, &room, event).await {
-                answer.ok();
+                answer.granted();
             }
-            ask(scene, &format!("event/{}", escaped(event))).await.ok();
+            ask(scene, &format!("event/{}", escaped(event))).await.granted();
         }
         ask(scene, &format!("event/{}", escaped(&after))).await.refused(404, "M_NOT_FOUND");
         let path = format!("state_ids/{}?event_id={}", escaped(&room), escaped(&after));
         ask(scene, &path).await.refused(404, "M_NOT_FOUND");
         let path = format!("backfill/{}?v={}&limit=3", escaped(&room), escaped(&after));
-        let back = ask(scene, &path).await.ok();
+        let back = ask(scene, &path).await.granted();
         assert_eq!(bodies(&back["pdus"]), ["", "before"]);
         let dave = Guest { peer: &scene.other, id: scene.other.user("dave"), ..scene.guest("x") };
         for answer in everything(scene, &scene.other, &room, &before).await {
@@ -245,7 +245,7 @@ fn what_leads_to_our_leaving_can_be_had_after_it() {
         let carol = scene.guest("carol");
         carol.join(&room).await;
         let said = say(&alice, &room, 3).await;
-        alice.leave(&room).await.ok();
+        alice.leave(&room).await.granted();
         carol.make("join", &room).await.refused(404, "M_NOT_FOUND");
         let member = scene.server.app().rooms.room(room.as_str().try_into().unwrap()).await;
         let look = member.unwrap().unwrap().look();
@@ -253,11 +253,11 @@ fn what_leads_to_our_leaving_can_be_had_after_it() {
         let key = matryx_core::room::StateKey::member(&user);
         let left = look.entry(&key).unwrap().event_id.to_string();
         for answer in everything(scene, &scene.peer, &room, &left).await {
-            answer.ok();
+            answer.granted();
         }
-        ask(scene, &format!("event/{}", escaped(&left))).await.ok();
+        ask(scene, &format!("event/{}", escaped(&left))).await.granted();
         let body = json!({ "earliest_events": [said[0]], "latest_events": [left], "limit": 10 });
-        let missed = missing(scene, &room, body).await.ok();
+        let missed = missing(scene, &room, body).await.granted();
         assert_eq!(bodies(&missed["events"]), ["m2", "m3"]);
         for answer in everything(scene, &scene.other, &room, &left).await {
             answer.refused(403, "M_FORBIDDEN");
@@ -274,10 +274,10 @@ fn aliases_and_profiles_are_told() {
         let room = alice.new_room(options).await;
         let alias = |name: &str| escaped(&format!("#{name}:{}", scene.server.name()));
         let path = format!("query/directory?room_alias={}", alias(&local));
-        let found = ask(scene, &path).await.ok();
+        let found = ask(scene, &path).await.granted();
         assert_eq!(found, json!({ "room_id": room, "servers": [scene.server.name()] }));
         scene.guest("carol").join(&room).await;
-        let found = ask(scene, &path).await.ok();
+        let found = ask(scene, &path).await.granted();
         assert_eq!(found["servers"], json!([scene.server.name(), scene.peer.name()]));
         let path = format!("query/directory?room_alias={}", alias("nowhere"));
         ask(scene, &path).await.refused(404, "M_NOT_FOUND");
@@ -285,14 +285,14 @@ fn aliases_and_profiles_are_told() {
         ask(scene, "query/directory").await.refused(400, "M_MISSING_PARAM");
 
         let name = json!({ "displayname": "Alice" });
-        alice.put(&["profile", &alice.id, "displayname"], &name).await.ok();
+        alice.put(&["profile", &alice.id, "displayname"], &name).await.granted();
         let id = escaped(&alice.id);
-        let profile = ask(scene, &format!("query/profile?user_id={id}")).await.ok();
+        let profile = ask(scene, &format!("query/profile?user_id={id}")).await.granted();
         assert_eq!(profile, name);
         let profile = ask(scene, &format!("query/profile?user_id={id}&field=displayname")).await;
-        assert_eq!(profile.ok(), name);
+        assert_eq!(profile.granted(), name);
         let profile = ask(scene, &format!("query/profile?user_id={id}&field=avatar_url")).await;
-        assert_eq!(profile.ok(), json!({}));
+        assert_eq!(profile.granted(), json!({}));
         let nobody = escaped(&format!("@nobody:{}", scene.server.name()));
         let answer = ask(scene, &format!("query/profile?user_id={nobody}")).await;
         answer.refused(404, "M_NOT_FOUND");

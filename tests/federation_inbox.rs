@@ -47,8 +47,8 @@ impl<'a> Guest<'a> {
             &guest.tips().await,
         );
         guest.join = join;
-        guest.send(&[&event]).await.ok();
-        guest.alice.event(&guest.room, guest.join.as_str()).await.ok();
+        guest.send(&[&event]).await.granted();
+        guest.alice.event(&guest.room, guest.join.as_str()).await.granted();
         guest
     }
 
@@ -129,7 +129,7 @@ impl<'a> Guest<'a> {
     /// All of the room's history that is held, in one page.
     pub async fn page(&self, dir: &str) -> Value {
         let query = [("dir", dir), ("limit", "100")];
-        self.alice.query(&["rooms", &self.room, "messages"], &query).await.ok()
+        self.alice.query(&["rooms", &self.room, "messages"], &query).await.granted()
     }
 }
 
@@ -148,7 +148,7 @@ fn events_come_in_and_each_has_its_answer() {
         let other = json!({ "room_id": "!elsewhere:x", "type": "m.room.message" });
         let pdus = json!([one, two, forged, other, 5, "text", {}, { "room_id": 7 }]);
         let edus = json!([{ "edu_type": "m.unknown", "content": {} }, { "edu_type": 1 }]);
-        let answer = guest.transaction("again", pdus.clone(), edus.clone()).await.ok();
+        let answer = guest.transaction("again", pdus.clone(), edus.clone()).await.granted();
         let answers = answer["pdus"].as_object().unwrap();
         assert_eq!(answers[first.as_str()], json!({}));
         assert_eq!(answers[second.as_str()], json!({}));
@@ -158,10 +158,10 @@ fn events_come_in_and_each_has_its_answer() {
         assert_eq!(refused.len(), 1);
         assert_eq!(guest.said().await, ["one", "two"]);
         // The same transaction is not worked on again.
-        assert_eq!(guest.transaction("again", pdus, edus).await.ok(), answer);
+        assert_eq!(guest.transaction("again", pdus, edus).await.granted(), answer);
         assert_eq!(guest.said().await, ["one", "two"]);
         // The same events in another transaction are known.
-        let answer = guest.send(&[&one, &one, &two]).await.ok();
+        let answer = guest.send(&[&one, &one, &two]).await.granted();
         assert_eq!(answer["pdus"], json!({ first.as_str(): {}, second.as_str(): {} }));
         assert_eq!(guest.said().await, ["one", "two"]);
     });
@@ -176,10 +176,10 @@ fn a_transaction_has_its_limits() {
         too_many.refused(400, "M_INVALID_PARAM").says("50");
         let too_many = guest.transaction("m2", json!([]), many(101)).await;
         too_many.refused(400, "M_INVALID_PARAM").says("100");
-        guest.transaction("m3", many(50), many(100)).await.ok();
+        guest.transaction("m3", many(50), many(100)).await.granted();
         let too_long = guest.transaction(&"m".repeat(256), json!([]), json!([])).await;
         too_long.refused(400, "M_INVALID_PARAM").says("255");
-        guest.transaction(&"m".repeat(255), json!([]), json!([])).await.ok();
+        guest.transaction(&"m".repeat(255), json!([]), json!([])).await.granted();
     });
 }
 
@@ -188,9 +188,9 @@ fn a_denied_server_is_told_so() {
     PAIR.run(async |pair| {
         let guest = Guest::new(&pair.a).await;
         let acl = json!({ "allow": ["*"], "deny": ["127.*"] });
-        guest.alice.put_state(&guest.room, "m.room.server_acl", "", acl).await.ok();
+        guest.alice.put_state(&guest.room, "m.room.server_acl", "", acl).await.granted();
         let (id, event) = guest.words("denied", &guest.tips().await);
-        let answer = guest.send(&[&event]).await.ok();
+        let answer = guest.send(&[&event]).await.granted();
         let error = answer["pdus"][id.as_str()]["error"].as_str().unwrap();
         assert!(error.contains("ACL"), "{error}");
         assert!(guest.said().await.is_empty());
@@ -217,7 +217,7 @@ fn what_is_missing_is_asked_for_once_and_comes_in_order() {
                 Told::ok(json!({ "events": events }))
             }
         });
-        let answer = guest.send(&[&last]).await.ok();
+        let answer = guest.send(&[&last]).await.granted();
         assert_eq!(answer["pdus"], json!({ prev.as_str(): {} }));
         assert_eq!(guest.said().await, ["0", "1", "2", "3", "4", "5", "6"]);
         assert_eq!(guest.peer.count(&path("get_missing_events")), 1);
@@ -232,15 +232,15 @@ fn what_nobody_gives_is_not_refused_for_good() {
         let guest = Guest::new(&pair.a).await;
         let (a, first) = guest.words("a", &[&guest.join]);
         let (b, second) = guest.words("b", &[a]);
-        guest.send(&[&second]).await.ok();
+        guest.send(&[&second]).await.granted();
         guest.alice.event(&guest.room, b.as_str()).await.refused(404, "M_NOT_FOUND");
-        guest.send(&[&first]).await.ok();
-        guest.send(&[&second]).await.ok();
+        guest.send(&[&first]).await.granted();
+        guest.send(&[&second]).await.granted();
         assert_eq!(guest.said().await, ["a", "b"]);
         // In the wrong order it is only a matter of waiting.
         let (c, third) = guest.words("c", &[b]);
         let (_, fourth) = guest.words("d", &[c]);
-        guest.send(&[&fourth, &third]).await.ok();
+        guest.send(&[&fourth, &third]).await.granted();
         assert_eq!(guest.said().await, ["a", "b", "c", "d"]);
     });
 }
@@ -252,7 +252,7 @@ fn what_rests_on_something_rejected_is_rejected() {
         let tips = guest.tips().await;
         let levels = json!({ "users": { guest.user.as_str(): 100 } });
         let (rejected, event) = guest.event("m.room.power_levels", Some(""), levels, &tips);
-        guest.send(&[&event]).await.ok();
+        guest.send(&[&event]).await.granted();
         let content = json!({ "membership": "join", "test": 1 });
         let user = guest.user.to_string();
         let (alone, outlier) =
@@ -270,7 +270,7 @@ fn what_rests_on_something_rejected_is_rejected() {
         let words = json!({ "msgtype": "m.text", "body": "not allowed" });
         let (not, event) = guest.event_by("m.room.message", None, words, &tips, &[&alone]);
         let (_, sentinel) = guest.words("sentinel", &[&not]);
-        guest.send(&[&event, &sentinel]).await.ok();
+        guest.send(&[&event, &sentinel]).await.granted();
         assert_eq!(guest.said().await, ["sentinel"]);
         for id in [&rejected, &alone, &not] {
             guest.alice.event(&guest.room, id.as_str()).await.refused(404, "M_NOT_FOUND");
@@ -284,22 +284,22 @@ fn a_membership_that_a_fork_changes_is_told_and_counted() {
         let guest = Guest::new(&pair.a).await;
         let [mod_, dave] = pair.a.users(["mod", "dave"]).await;
         for user in [&mod_, &dave] {
-            user.join(&guest.room).await.ok();
+            user.join(&guest.room).await.granted();
         }
         let (alice, room) = (&guest.alice, &guest.room);
         let levels = |level: u8| {
             json!({ "users": { &alice.id: 100, guest.user.as_str(): 100, &mod_.id: level } })
         };
-        alice.put_state(room, "m.room.power_levels", "", levels(50)).await.ok();
+        alice.put_state(room, "m.room.power_levels", "", levels(50)).await.granted();
         // While the servers do not hear of one another, the moderator bans Dave here, and is none any more there.
         let (_, demoted) =
             guest.event("m.room.power_levels", Some(""), levels(0), &guest.tips().await);
-        mod_.ban(room, &dave).await.ok();
+        mod_.ban(room, &dave).await.granted();
         let banned = dave.sync(Sync::initial()).await;
         banned.silent(room);
         let alices = alice.sync(Sync::initial()).await;
         let resolved = pair.a.app().rooms.tally().read().resolved;
-        guest.send(&[&demoted]).await.ok();
+        guest.send(&[&demoted]).await.granted();
 
         assert_eq!(alice.membership(room, &dave).await, "join");
         // He sees the ban, and then that he is in.
@@ -314,7 +314,7 @@ fn a_membership_that_a_fork_changes_is_told_and_counted() {
         assert_eq!(find(state, "m.room.member", &dave.id)["content"]["membership"], "join");
         assert!(news.joined(room).membership(&dave).is_none());
         assert_eq!(pair.a.app().rooms.tally().read().resolved, resolved + 1);
-        assert_eq!(alice.members(room, &[("membership", "join")]).await.ok()["chunk"].as_array().unwrap().len(), 4);
+        assert_eq!(alice.members(room, &[("membership", "join")]).await.granted()["chunk"].as_array().unwrap().len(), 4);
         let whole = alice.sync(Sync::initial()).await;
         let summary = &whole.body["rooms"]["join"][room]["summary"];
         assert_eq!(summary["m.joined_member_count"], 4);
@@ -339,7 +339,7 @@ fn a_peer_that_answers_nonsense_changes_nothing() {
         ];
         for told in nonsense {
             guest.peer.on(&path("get_missing_events"), move |_| told.clone());
-            guest.send(&[&event]).await.ok();
+            guest.send(&[&event]).await.granted();
         }
         assert_eq!(guest.look().await.n, lines);
         assert!(guest.peer.count(&path("get_missing_events")) <= 10);

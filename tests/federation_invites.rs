@@ -16,7 +16,7 @@ fn an_invite_shows_at_once_and_is_signed() {
             let mut bobs = bob.listens().await;
             let room = Abroad::new(&peer, version);
             let (id, event) = room.says(&peer, &room.host, &bob.id, "invite", &[]);
-            let answer = room.hand_in(&peer, server, &id, &event).await.ok();
+            let answer = room.hand_in(&peer, server, &id, &event).await.granted();
             let signed = &answer["event"];
             assert!(signed["signatures"][server.name()].is_object(), "{signed}");
             assert!(signed["signatures"][peer.name().as_str()].is_object(), "{signed}");
@@ -53,12 +53,12 @@ fn an_invite_that_comes_again_is_the_same_and_a_newer_one_takes_its_place() {
         let bob = server.user("bob").await;
         let room = Abroad::new(&peer, RoomVersionId::V11);
         let (id, event) = room.says(&peer, &room.host, &bob.id, "invite", &[]);
-        room.hand_in(&peer, server, &id, &event).await.ok();
+        room.hand_in(&peer, server, &id, &event).await.granted();
         let before = bob.sync(Sync::initial()).await;
-        room.hand_in(&peer, server, &id, &event).await.ok();
+        room.hand_in(&peer, server, &id, &event).await.granted();
         bob.sync(Sync::since(&before.next_batch)).await.silent(&room.id);
         let (id, event) = room.says(&peer, &room.host, &bob.id, "invite", &["$another"]);
-        room.hand_in(&peer, server, &id, &event).await.ok();
+        room.hand_in(&peer, server, &id, &event).await.granted();
         bob.sync(Sync::since(&before.next_batch)).await.invited(&room.id);
     });
 }
@@ -175,7 +175,7 @@ fn since_version_12_the_create_event_comes_along_and_is_looked_at() {
             { "type": "m.room.name", "state_key": "", "sender": room.host, "content": { "name": "Tea" } },
             { "type": "m.room.name", "state_key": 1 }, { "nonsense": true },
         ]);
-        peer.put(server, &path, &body).await.ok();
+        peer.put(server, &path, &body).await.granted();
         let sync = bob.sync(Sync::initial()).await;
         let stripped = sync.invited(&room.id).stripped();
         assert_eq!(find(stripped, "m.room.name", "")["content"]["name"], "Tea");
@@ -209,7 +209,7 @@ fn a_room_whose_maker_is_gone_can_still_be_shown() {
         let mut gone = Abroad::new(&other, RoomVersionId::V12);
         drop(other);
         let (id, event) = gone.says(&peer, &inviter, &bob.id, "invite", &[]);
-        gone.hand_in(&peer, server, &id, &event).await.ok();
+        gone.hand_in(&peer, server, &id, &event).await.granted();
         let sync = bob.sync(Sync::initial()).await;
         let stripped = sync.invited(&gone.id).stripped();
         assert_eq!(find(stripped, "m.room.create", "")["sender"], gone.host);
@@ -233,7 +233,7 @@ fn an_invite_is_not_lost_when_we_leave_the_room_before_it_comes() {
         let room = alice.new_room(options).await;
         let carol = Guest { peer: &peer, server, id: peer.user("carol") };
         let (_, joined) = carol.join(&room).await;
-        let template = carol.make("leave", &room).await.ok()["event"].clone();
+        let template = carol.make("leave", &room).await.granted()["event"].clone();
         let invite = carol.seal(&joined.version, template, |event| {
             event["state_key"] = json!(bob.id);
             event["content"] = json!({ "membership": "invite" });
@@ -242,9 +242,9 @@ fn an_invite_is_not_lost_when_we_leave_the_room_before_it_comes() {
         let body = json!({
             "room_version": "11", "event": invite.event, "invite_room_state": [],
         });
-        let signed = peer.put(server, &path, &body).await.ok()["event"].clone();
+        let signed = peer.put(server, &path, &body).await.granted()["event"].clone();
         bob.sync(Sync::initial()).await.silent(&room);
-        alice.leave(&room).await.ok();
+        alice.leave(&room).await.granted();
         // One that we have not signed could be anybody's.
         send(&peer, server, "unsigned", &invite.event).await;
         bob.sync(Sync::initial()).await.silent(&room);
@@ -253,7 +253,7 @@ fn an_invite_is_not_lost_when_we_leave_the_room_before_it_comes() {
         let stripped = sync.invited(&room).stripped();
         assert_eq!(find(stripped, "m.room.name", "")["content"]["name"], "Tea");
         // It comes once: what has become of it counts.
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         send(&peer, server, "again", &signed).await;
         bob.sync(Sync::initial()).await.silent(&room);
     });
@@ -261,7 +261,7 @@ fn an_invite_is_not_lost_when_we_leave_the_room_before_it_comes() {
 
 async fn send(peer: &Peer, server: &TestServer, id: &str, event: &Value) {
     let body = json!({ "origin": peer.name(), "origin_server_ts": 1, "pdus": [event] });
-    peer.put(server, &format!("/_matrix/federation/v1/send/{id}"), &body).await.ok();
+    peer.put(server, &format!("/_matrix/federation/v1/send/{id}"), &body).await.granted();
 }
 
 #[test]
@@ -270,10 +270,10 @@ fn an_invite_from_another_server_is_accepted() {
         let (alice, bob) = (pair.a.user("alice").await, pair.b.user("bob").await);
         for version in ["10", "12"] {
             let room = alice.new_room(json!({ "room_version": version, "is_direct": true })).await;
-            alice.invite(&room, &bob).await.ok();
+            alice.invite(&room, &bob).await.granted();
             let since = bob.sync(Sync::initial()).await;
             since.invited(&room);
-            bob.join(&room).await.ok();
+            bob.join(&room).await.granted();
             let news = bob.sync(Sync::since(&since.next_batch)).await;
             let joined = news.joined(&room).happened("m.room.member", &bob.id).cloned().unwrap();
             assert_eq!(joined["unsigned"]["prev_content"]["membership"], "invite");

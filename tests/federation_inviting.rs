@@ -16,7 +16,7 @@ fn two_servers_invite_each_others_users() {
             let (alice, bob) = (here.user("alice").await, there.user("bob").await);
             for version in ["6", "11", "12"] {
                 let room = alice.new_room(json!({ "room_version": version, "name": "Tea" })).await;
-                alice.invite(&room, &bob).await.ok();
+                alice.invite(&room, &bob).await.granted();
                 // Nobody waits: it is there when the inviter is answered.
                 let sync = bob.sync(Sync::initial()).await;
                 let stripped = sync.invited(&room).stripped();
@@ -26,7 +26,7 @@ fn two_servers_invite_each_others_users() {
                 find(stripped, "m.room.member", &alice.id);
                 assert_eq!(alice.membership(&room, &bob).await, "invite");
                 // To say it again changes nothing.
-                alice.invite(&room, &bob).await.ok();
+                alice.invite(&room, &bob).await.granted();
             }
         }
     });
@@ -41,7 +41,7 @@ fn a_new_room_invites_users_of_other_servers() {
         let wish = json!({
             "invite": [bob.id, nobody, gone], "is_direct": true, "preset": "trusted_private_chat",
         });
-        let made = alice.create_room(wish).await.ok();
+        let made = alice.create_room(wish).await.granted();
         let room = made["room_id"].as_str().unwrap().to_owned();
         // The room is there, and who could not be invited is told.
         let failed = made["org.matryx.not_invited"].as_object().unwrap();
@@ -53,7 +53,7 @@ fn a_new_room_invites_users_of_other_servers() {
         assert_eq!(own["content"]["is_direct"], true);
         assert_eq!(alice.member(&room, &bob).await["is_direct"], true);
         alice.state_event(&room, "m.room.member", &nobody).await.refused(404, "M_NOT_FOUND");
-        let made = alice.create_room(json!({ "invite": [bob.id] })).await.ok();
+        let made = alice.create_room(json!({ "invite": [bob.id] })).await.granted();
         assert_eq!(made.as_object().unwrap().len(), 1, "{made}");
     });
 }
@@ -113,7 +113,7 @@ fn only_the_signature_is_taken() {
             changed["content"]["reason"] = "another".into();
             Told::ok(json!({ "event": changed }))
         });
-        alice.act(&room, "invite", json!({ "user_id": user, "reason": "mine" })).await.ok();
+        alice.act(&room, "invite", json!({ "user_id": user, "reason": "mine" })).await.granted();
         let asked = peer.hears(INVITE).await.body;
         assert_eq!(asked["room_version"], "12");
         let state = asked["invite_room_state"].as_array().unwrap();
@@ -121,7 +121,7 @@ fn only_the_signature_is_taken() {
             let event = state.iter().find(|event| event["type"] == kind).expect(kind);
             assert!(event["signatures"].is_object() && event["hashes"].is_object(), "{event}");
         }
-        let content = alice.state_event(&room, "m.room.member", &user).await.ok();
+        let content = alice.state_event(&room, "m.room.member", &user).await.granted();
         assert_eq!(content, json!({ "membership": "invite", "reason": "mine" }));
     });
 }
@@ -148,9 +148,9 @@ fn a_ban_in_the_meantime_wins() {
         };
         // The invite may come after the ban as well: it is refused either way.
         let (invited, banned) = futures::future::join(inviting, banning).await;
-        banned.ok();
+        banned.granted();
         invited.forbidden();
-        let content = alice.state_event(&room, "m.room.member", &user).await.ok();
+        let content = alice.state_event(&room, "m.room.member", &user).await.granted();
         assert_eq!(content["membership"], "ban");
     });
 }

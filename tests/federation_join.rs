@@ -35,11 +35,11 @@ fn a_room_is_joined_by_the_server_that_is_named() {
         let user = pair.a.user("alice").await;
         user.put(&["profile", &user.id, "displayname"], &json!({ "displayname": "Alice" }))
             .await
-            .ok();
+            .granted();
         let mut listener = user.listens().await;
         let body = json!({ "reason": "curious", "org.example.extra": [1] });
         let answer = join_via(&user, &room.id, &[&peer], body).await;
-        assert_eq!(answer.ok(), json!({ "room_id": room.id }));
+        assert_eq!(answer.granted(), json!({ "room_id": room.id }));
 
         let asked = peer.hears(MAKE_JOIN).await;
         for version in ["6", "10", "11", "12"] {
@@ -64,9 +64,12 @@ fn a_room_is_joined_by_the_server_that_is_named() {
             assert!(has(there.state(), kind, key), "no {kind} in the state");
         }
         assert_eq!(there.membership(&user), Some("join"));
-        assert_eq!(user.state_event(&room.id, "m.room.topic", "").await.ok()["topic"], "far away");
+        assert_eq!(
+            user.state_event(&room.id, "m.room.topic", "").await.granted()["topic"],
+            "far away"
+        );
         // Once more: the event that stands is the answer, and nobody is asked.
-        join_via(&user, &room.id, &[&peer], json!({})).await.ok();
+        join_via(&user, &room.id, &[&peer], json!({})).await.granted();
         assert_eq!(peer.count(MAKE_JOIN), 1);
     });
 }
@@ -80,7 +83,7 @@ fn one_candidate_after_another_is_asked() {
         hanging.on(MAKE_JOIN, |_| Told::Hang);
         room.open(&peer);
         let user = pair.a.user("alice").await;
-        join_via(&user, &room.id, &[&deaf, &hanging, &peer], json!({})).await.ok();
+        join_via(&user, &room.id, &[&deaf, &hanging, &peer], json!({})).await.granted();
         assert_eq!((deaf.count(MAKE_JOIN), hanging.count(MAKE_JOIN)), (1, 1));
         assert_eq!(user.joined_rooms().await, [room.id]);
     });
@@ -96,7 +99,7 @@ fn a_candidate_that_fails_late_makes_room_for_the_next() {
         broken.on(SEND_JOIN, |_| Told::error(500, "M_UNKNOWN"));
         room.open(&peer);
         let user = pair.a.user("alice").await;
-        join_via(&user, &room.id, &[&broken, &peer], json!({})).await.ok();
+        join_via(&user, &room.id, &[&broken, &peer], json!({})).await.granted();
         assert_eq!(broken.count(SEND_JOIN), 1);
     });
 }
@@ -134,7 +137,7 @@ fn a_candidate_that_only_trickles_makes_room_for_the_next() {
                 () = passes => panic!("half an hour has passed"),
             }
         };
-        tokio::join!(join, time).0.ok();
+        tokio::join!(join, time).0.granted();
         assert_eq!(user.joined_rooms().await, [room.id]);
     });
 }
@@ -190,7 +193,7 @@ fn a_second_request_attaches_and_hanging_up_stops_nothing() {
             attached.await;
             both.notify_one();
         };
-        tokio::join!(join_via(&user, &room.id, &via, json!({})), answered).0.ok();
+        tokio::join!(join_via(&user, &room.id, &via, json!({})), answered).0.granted();
         listener.until_in("join", &room.id).await;
         assert_eq!((peer.count(MAKE_JOIN), peer.count(SEND_JOIN)), (1, 1));
     });
@@ -208,10 +211,10 @@ fn who_comes_second_needs_no_other_server() {
             join_via(&alice, &room.id, &via, json!({})),
             join_via(&bob, &room.id, &via, json!({})),
         );
-        one.ok();
-        two.ok();
+        one.granted();
+        two.granted();
         assert_eq!(peer.count(SEND_JOIN), 1);
-        let members = alice.members(&room.id, &[("membership", "join")]).await.ok();
+        let members = alice.members(&room.id, &[("membership", "join")]).await.granted();
         assert_eq!(members["chunk"].as_array().unwrap().len(), 3);
     });
 }
@@ -233,9 +236,9 @@ fn an_alias_of_another_server_leads_to_its_room() {
         });
         let user = pair.a.user("alice").await;
         let alias = format!("#known:{}", peer.name());
-        let found = user.get(&["directory", "room", &alias]).await.ok();
+        let found = user.get(&["directory", "room", &alias]).await.granted();
         assert_eq!(found, json!({ "room_id": room.id, "servers": [peer.name()] }));
-        assert_eq!(user.join_by(&alias).await.ok(), json!({ "room_id": room.id }));
+        assert_eq!(user.join_by(&alias).await.granted(), json!({ "room_id": room.id }));
         let alias = format!("#nothing:{}", peer.name());
         user.get(&["directory", "room", &alias]).await.refused(404, "M_NOT_FOUND").says(&alias);
         user.join_by(&alias).await.refused(404, "M_NOT_FOUND");
@@ -253,19 +256,25 @@ fn a_room_that_was_left_is_joined_again_as_it_has_become() {
         room.says(&peer, &creator, "m.room.topic", "", &json!({ "topic": "before" }));
         room.open(&peer);
         let user = pair.a.user("alice").await;
-        join_via(&user, &room.id, &[&peer], json!({})).await.ok();
-        user.leave(&room.id).await.ok();
+        join_via(&user, &room.id, &[&peer], json!({})).await.granted();
+        user.leave(&room.id).await.granted();
         room.says(&peer, &creator, "m.room.topic", "", &json!({ "topic": "after" }));
-        assert_eq!(user.state_event(&room.id, "m.room.topic", "").await.ok()["topic"], "before");
+        assert_eq!(
+            user.state_event(&room.id, "m.room.topic", "").await.granted()["topic"],
+            "before"
+        );
         room.open(&peer);
         let mut listener = user.listens().await;
-        user.join_by(&room.id).await.ok();
+        user.join_by(&room.id).await.granted();
         assert_eq!(peer.count(SEND_JOIN), 2);
         let news = listener.until_in("join", &room.id).await;
         let there = news.joined(&room.id);
         assert!(has(there.state(), "m.room.create", ""), "all of the state again");
         assert_eq!(there.timeline().len(), 1);
-        assert_eq!(user.state_event(&room.id, "m.room.topic", "").await.ok()["topic"], "after");
+        assert_eq!(
+            user.state_event(&room.id, "m.room.topic", "").await.granted()["topic"],
+            "after"
+        );
         user.say(&room.id, "here again").await;
         let whole = user.sync(Sync::initial()).await;
         assert_eq!(whole.joined(&room.id).membership(&user), Some("join"));
@@ -280,14 +289,14 @@ fn the_past_before_a_gap_keeps_its_visibility() {
         let room = alice.public_room().await;
         let via = [pair.a.name()];
         let mut bobs = bob.listens().await;
-        bob.join_via(&room, &via).await.ok();
+        bob.join_via(&room, &via).await.granted();
         alice.say(&room, "one").await;
         bobs.until("the first word", |answer| answer.room(&room).said().contains(&"one")).await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         let joined = json!({ "history_visibility": "joined" });
-        alice.put_state(&room, "m.room.history_visibility", "", joined).await.ok();
+        alice.put_state(&room, "m.room.history_visibility", "", joined).await.granted();
         alice.say(&room, "two").await;
-        bob.join_via(&room, &via).await.ok();
+        bob.join_via(&room, &via).await.granted();
         alice.say(&room, "three").await;
         bobs.until("the last word", |answer| answer.room(&room).said().contains(&"three")).await;
         // Behind the gap Bob was in the room; in it he was not, and members alone read that.
@@ -296,7 +305,7 @@ fn the_past_before_a_gap_keeps_its_visibility() {
             loop {
                 let mut query = vec![("dir", "b"), ("limit", "100")];
                 query.extend((!from.is_empty()).then_some(("from", from.as_str())));
-                let page = user.query(&["rooms", &room, "messages"], &query).await.ok();
+                let page = user.query(&["rooms", &room, "messages"], &query).await.granted();
                 let chunk = page["chunk"].as_array().unwrap();
                 let words = chunk.iter().filter_map(|event| event["content"]["body"].as_str());
                 said.extend(words.map(str::to_owned));
@@ -308,7 +317,7 @@ fn the_past_before_a_gap_keeps_its_visibility() {
         };
         assert_eq!(read(&bob).await, ["three", "one"]);
         // Who comes now reads what was open to all when it was said.
-        carol.join(&room).await.ok();
+        carol.join(&room).await.granted();
         assert_eq!(read(&carol).await, ["one"]);
     });
 }

@@ -36,8 +36,8 @@ fn bad_events_are_left_out_and_do_not_stop_a_join() {
         add(&mut room, "m.room.name");
         room.open(&peer);
         let user = pair.a.user("alice").await;
-        join_via(&user, &room.id, &[&peer], json!({})).await.ok();
-        let state = user.state(&room.id).await.ok();
+        join_via(&user, &room.id, &[&peer], json!({})).await.granted();
+        let state = user.state(&room.id).await.granted();
         let state = state.as_array().unwrap();
         assert!(has(state, "m.room.name", ""));
         for kind in ["m.room.topic", "m.room.avatar", "m.room.encryption", "m.room.pinned_events"] {
@@ -108,7 +108,7 @@ fn what_cannot_be_the_room_is_not_joined() {
             assert!(!user.joined_rooms().await.contains(&room.id));
             // Nothing of it stands in the way of the next attempt.
             room.open(&peer);
-            join_via(&user, &room.id, &[&peer], json!({})).await.ok();
+            join_via(&user, &room.id, &[&peer], json!({})).await.granted();
         }
         // The room's create event is of another version than the template.
         let peer = Peer::start().await;
@@ -239,7 +239,7 @@ fn a_restricted_join_needs_the_signature_of_who_vouches() {
             });
             let answer = join_via(&user, &room.id, &[&peer], json!({})).await;
             if signs {
-                answer.ok();
+                answer.granted();
                 let member = user.member(&room.id, &user).await;
                 assert_eq!(member["join_authorised_via_users_server"], json!(room.creator));
             } else {

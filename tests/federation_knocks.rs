@@ -38,7 +38,7 @@ fn the_door_beside_the_other_verbs_takes_servers_too() {
             let url = bob.http.url(&v3(&["rooms", &room.id, "knock"]));
             let query = [(name, "127.0.0.1:9"), (name, peer.name().as_str())];
             let request = bob.http.request(Method::POST, url).query(&query);
-            let answer = bob.http.send(request.json(&json!({ "reason": "me" }))).await.ok();
+            let answer = bob.http.send(request.json(&json!({ "reason": "me" }))).await.granted();
             assert_eq!(answer["room_id"], room.id);
             assert_eq!(peer.hears(SEND).await.body["content"]["reason"], "me");
             bob.sync(Sync::initial()).await.knocked(&room.id);
@@ -55,7 +55,7 @@ fn a_knock_goes_through_a_server_and_is_taken_back_through_it() {
             let room = Abroad::new(&peer, version);
             lets_knock(&peer, &room, &bob);
             room.lets_leave(&peer, &bob.id);
-            let answer = bob.knock_via(&room.id, &[peer.name().as_str()]).await.ok();
+            let answer = bob.knock_via(&room.id, &[peer.name().as_str()]).await.granted();
             assert_eq!(answer["room_id"], room.id);
             let sent = peer.hears(SEND).await.body;
             assert_eq!(sent["content"]["membership"], "knock");
@@ -68,9 +68,9 @@ fn a_knock_goes_through_a_server_and_is_taken_back_through_it() {
             assert_eq!(find(stripped, "m.room.create", "")["sender"], room.host);
             assert_eq!(find(stripped, "m.room.member", &bob.id)["content"]["membership"], "knock");
             // Knocking again asks again.
-            bob.knock_via(&room.id, &[peer.name().as_str()]).await.ok();
+            bob.knock_via(&room.id, &[peer.name().as_str()]).await.granted();
             assert_eq!(peer.count(SEND), 2);
-            bob.leave(&room.id).await.ok();
+            bob.leave(&room.id).await.granted();
             let leave = peer.hears("/_matrix/federation/v2/send_leave/").await.body;
             assert_eq!(leave["content"]["membership"], "leave");
             let news = bob.sync(Sync::since(&sync.next_batch)).await;
@@ -99,7 +99,7 @@ fn what_is_shown_of_a_room_has_its_bounds_and_is_of_that_room() {
         state.push(entry("m.room.name", 3));
         let answer = json!({ "knock_room_state": state });
         peer.on(SEND, move |_: &Asked| Told::ok(answer.clone()));
-        bob.knock_via(&room.id, &[peer.name().as_str()]).await.ok();
+        bob.knock_via(&room.id, &[peer.name().as_str()]).await.granted();
         let sync = bob.sync(Sync::initial()).await;
         let stripped = sync.knocked(&room.id).stripped();
         assert!(!has(stripped, "m.room.create", "") && !has(stripped, "m.room.topic", ""));
@@ -117,7 +117,7 @@ fn who_knocked_through_a_server_joins_through_it_if_who_let_them_in_is_gone() {
         let bob = server.user("bob").await;
         let room = Abroad::new(&host, RoomVersionId::V12);
         lets_knock(&through, &room, &bob);
-        bob.knock_via(&room.id, &[through.name().as_str()]).await.ok();
+        bob.knock_via(&room.id, &[through.name().as_str()]).await.granted();
         let (id, event) = room.says(&other, other.user("mod").as_str(), &bob.id, "invite", &[]);
         let shown = json!({
             "type": "m.room.create", "state_key": "", "sender": other.user("mod"), "content": {},
@@ -125,7 +125,7 @@ fn who_knocked_through_a_server_joins_through_it_if_who_let_them_in_is_gone() {
         let mut body = room.handed_in(&event);
         body["invite_room_state"] = json!([room.create, shown]);
         let path = format!("/_matrix/federation/v2/invite/{}/{id}", room.id);
-        other.put(server, &path, &body).await.ok();
+        other.put(server, &path, &body).await.granted();
         bob.sync(Sync::initial()).await.invited(&room.id);
         let make_join = "/_matrix/federation/v1/make_join/";
         for peer in [&host, &through, &other] {
@@ -143,10 +143,10 @@ fn a_knock_on_a_room_that_others_of_ours_have_left_goes_to_who_is_in_it() {
         let [bob, carol] = pair.b.users(["bob", "carol"]).await;
         let rules = json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } });
         let room = alice.new_room(json!({ "room_version": "12", "initial_state": [rules] })).await;
-        alice.invite(&room, &bob).await.ok();
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
-        carol.knock_via(&room, &[]).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
+        carol.knock_via(&room, &[]).await.granted();
         eventually("the knock", async || {
             let member = alice.state_event(&room, "m.room.member", &carol.id).await;
             if member.status == 200 { Ok(()) } else { Err(member.text) }
@@ -227,7 +227,7 @@ fn a_knock_is_denied_by_the_server_that_let_it_in() {
         let bob = server.user("bob").await;
         let room = Abroad::new(&peer, RoomVersionId::V12);
         lets_knock(&peer, &room, &bob);
-        bob.knock_via(&room.id, &[peer.name().as_str()]).await.ok();
+        bob.knock_via(&room.id, &[peer.name().as_str()]).await.granted();
         let knock = peer.hears(SEND).await;
         let knock = knock.path.rsplit('/').next().unwrap().replace("%24", "$");
         let stranger = other.user("mallory").to_string();
@@ -297,19 +297,19 @@ fn between_two_servers_a_knock_is_made_taken_back_and_accepted() {
                     json!({ "room_version": version, "name": "Tea", "initial_state": [rules] }),
                 )
                 .await;
-            bob.knock_via(&room, &via).await.ok();
+            bob.knock_via(&room, &via).await.granted();
             let sync = bob.sync(Sync::initial()).await;
             let stripped = sync.knocked(&room).stripped();
             assert_eq!(find(stripped, "m.room.name", "")["content"]["name"], "Tea");
             assert_eq!(alice.membership(&room, &bob).await, "knock");
-            bob.leave(&room).await.ok();
+            bob.leave(&room).await.granted();
             assert_eq!(alice.membership(&room, &bob).await, "leave");
             // The server that was knocked through is remembered.
-            bob.knock(&room).await.ok();
-            alice.invite(&room, &bob).await.ok();
+            bob.knock(&room).await.granted();
+            alice.invite(&room, &bob).await.granted();
             bob.sync(Sync::initial()).await.invited(&room);
             bob.knock_via(&room, &via).await.forbidden();
-            alice.ban(&room, &bob).await.ok();
+            alice.ban(&room, &bob).await.granted();
             bob.knock_via(&room, &via).await.forbidden();
         }
         let room = alice.private_room().await;
@@ -328,18 +328,18 @@ fn between_two_servers_what_ends_an_invite_or_a_knock_arrives() {
                 let room = alice.new_room(json!({ "room_version": version })).await;
                 let mut bobs = bob.listens().await;
                 for verb in ["kick", "ban"] {
-                    alice.invite(&room, &bob).await.ok();
+                    alice.invite(&room, &bob).await.granted();
                     bobs.until_in("invite", &room).await;
-                    alice.act(&room, verb, json!({ "user_id": bob.id })).await.ok();
+                    alice.act(&room, verb, json!({ "user_id": bob.id })).await.granted();
                     let news = bobs.until_in("leave", &room).await;
                     let expected = if verb == "ban" { "ban" } else { "leave" };
                     assert_eq!(news.left(&room).membership(&bob), Some(expected));
                     bob.sync(Sync::initial()).await.silent(&room);
                 }
                 let room = alice.room_with_rule("knock").await;
-                bob.knock_via(&room, &[here.name()]).await.ok();
+                bob.knock_via(&room, &[here.name()]).await.granted();
                 bobs.until_in("knock", &room).await;
-                alice.kick(&room, &bob).await.ok();
+                alice.kick(&room, &bob).await.granted();
                 let news = bobs.until_in("leave", &room).await;
                 assert_eq!(news.left(&room).membership(&bob), Some("leave"));
             }

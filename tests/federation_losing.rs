@@ -40,8 +40,8 @@ impl Guest<'_> {
     async fn lost_topic(&self) -> (String, SyncAnswer) {
         let (lost, event) = self.early(TOPIC, "", json!({ "topic": "lost" }), &self.tips().await);
         let before = self.alice.sync(Sync::initial()).await;
-        self.alice.put_state(&self.room, TOPIC, "", json!({ "topic": "stands" })).await.ok();
-        self.send(&[&event]).await.ok();
+        self.alice.put_state(&self.room, TOPIC, "", json!({ "topic": "stands" })).await.granted();
+        self.send(&[&event]).await.granted();
         (lost, before)
     }
 }
@@ -76,11 +76,11 @@ fn what_loses_is_shown_and_then_what_stands_is_told() {
         }
         // Its token is one like others.
         let query = [("from", &*shown.next_batch), ("dir", "b")];
-        let page = alice.query(&["rooms", room, "messages"], &query).await.ok();
+        let page = alice.query(&["rooms", room, "messages"], &query).await.granted();
         assert_eq!(page["chunk"][0]["event_id"], *lost);
 
         // What comes meanwhile is told with it, and stands at the end.
-        alice.put_state(room, TOPIC, "", json!({ "topic": "newer" })).await.ok();
+        alice.put_state(room, TOPIC, "", json!({ "topic": "newer" })).await.granted();
         let told = alice.sync(Sync::since(&shown)).await;
         assert_eq!(topic(told.joined(room).state()), "stands");
         assert_eq!(topic(told.joined(room).timeline()), "newer");
@@ -135,10 +135,10 @@ fn what_was_hidden_from_a_client_is_told_after_what_it_was_shown() {
         let guest = guest(&pair.a).await;
         let (alice, room) = (&guest.alice, &guest.room);
         let before = alice.sync(Sync::initial()).await;
-        alice.put_state(room, TOPIC, "", json!({ "topic": "shown" })).await.ok();
+        alice.put_state(room, TOPIC, "", json!({ "topic": "shown" })).await.granted();
         let content = json!({ "topic": "hidden" });
         let (_, event) = guest.event(TOPIC, Some(""), content, &guest.tips().await);
-        guest.send(&[&event]).await.ok();
+        guest.send(&[&event]).await.granted();
         let none = json!({ "room": { "timeline": { "not_senders": [guest.user] } } });
         let shown = alice.sync(Sync::since(&before).filter(&none)).await;
         assert_eq!(topic(shown.joined(room).timeline()), "shown");
@@ -156,7 +156,7 @@ fn who_leaves_before_the_next_answer_is_told_in_the_room_that_was_left() {
         let (lost, before) = guest.lost_topic().await;
         let shown = alice.sync(Sync::since(&before)).await;
         assert_eq!(shown.joined(room).timeline_ids().last(), Some(&&*lost));
-        alice.leave(room).await.ok();
+        alice.leave(room).await.granted();
         let told = alice.sync(Sync::since(&shown)).await;
         assert_eq!(topic(told.left(room).state()), "stands");
         alice.sync(Sync::since(&told)).await.silent(room);
@@ -179,8 +179,8 @@ fn a_lazily_loaded_member_who_loses_is_told_as_well() {
         let tips = guest.tips().await;
         let (_, stands) = guest.event("m.room.member", Some(user), named("stands"), &tips);
         let (lost, event) = guest.early("m.room.member", user, named("lost"), &tips);
-        guest.send(&[&stands]).await.ok();
-        guest.send(&[&event]).await.ok();
+        guest.send(&[&stands]).await.granted();
+        guest.send(&[&event]).await.granted();
         let shown = alice.sync(Sync::since(&before).filter(&lazy)).await;
         assert_eq!(shown.joined(room).timeline_ids().last(), Some(&&*lost));
         let told = alice.sync(Sync::since(&shown).filter(&lazy).waiting(FOR_EVER)).await;

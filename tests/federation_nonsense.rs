@@ -90,8 +90,8 @@ fn no_transaction_breaks_the_server() {
         // No lock is held: both doors are open.
         guest.alice.say(&guest.room, "still here").await;
         let (last, event) = guest.words("me too", &guest.tips().await);
-        guest.send(&[&event]).await.ok();
-        guest.alice.event(&guest.room, last.as_str()).await.ok();
+        guest.send(&[&event]).await.granted();
+        guest.alice.event(&guest.room, last.as_str()).await.granted();
     });
 }
 
@@ -171,7 +171,7 @@ fn no_event_that_is_handed_in_breaks_the_server() {
             let carol = scene.guest("carol");
             if verb == "knock" {
                 let ready = carol.ready("knock", &stage.room, |_| {}).await;
-                carol.hand_in("v1/send_knock", &stage.room, &ready).await.ok();
+                carol.hand_in("v1/send_knock", &stage.room, &ready).await.granted();
             } else {
                 carol.join(&stage.room).await;
             }

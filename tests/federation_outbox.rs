@@ -166,7 +166,7 @@ fn what_was_said_while_a_server_was_away_is_there_after_restarts() {
         scene.set_up(false);
         scene.say(0..60).await;
         let redacted = scene.alice.say(&scene.room, "secret").await;
-        scene.alice.redact(&scene.room, &redacted).await.ok();
+        scene.alice.redact(&scene.room, &redacted).await.granted();
         scene.server = scene.server.restart().await;
         scene.alice = scene.alice.at(scene.server.http());
         scene.say(60..62).await;
@@ -208,13 +208,13 @@ fn whose_knock_is_denied_hears_of_it_though_not_in_the_room() {
         for (verb, membership) in [("kick", "leave"), ("ban", "ban"), ("unban", "leave")] {
             let guest = scene.guest("knocker");
             let ready = guest.ready("knock", &room, |_| {}).await;
-            guest.hand_in("v1/send_knock", &room, &ready).await.ok();
+            guest.hand_in("v1/send_knock", &room, &ready).await.granted();
             let body = json!({ "user_id": guest.id });
             if verb == "unban" {
-                scene.alice.act(&room, "ban", body.clone()).await.ok();
+                scene.alice.act(&room, "ban", body.clone()).await.granted();
                 hears(&scene.peer, is_about(guest.id.as_str(), "ban")).await;
             }
-            scene.alice.act(&room, verb, body).await.ok();
+            scene.alice.act(&room, verb, body).await.granted();
             let pdu = hears(&scene.peer, is_about(guest.id.as_str(), membership)).await;
             assert_eq!(pdu["sender"], scene.alice.id.as_str());
         }

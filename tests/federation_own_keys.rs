@@ -16,7 +16,7 @@ static SERVER: SharedServer = SharedServer::befriended();
 #[test]
 fn our_keys_are_published_and_signed() {
     SERVER.run(async |server| {
-        let answer = server.http().get(&["_matrix", "key", "v2", "server"]).await.ok();
+        let answer = server.http().get(&["_matrix", "key", "v2", "server"]).await.granted();
         assert_eq!(answer["server_name"], server.name());
         assert_eq!(answer["old_verify_keys"], json!({}));
         let key = &server.app().key;
@@ -36,7 +36,7 @@ fn we_are_a_notary_ourselves() {
         let peer = Peer::start().await;
         let name = peer.name().as_str().to_owned();
         let http = server.http();
-        let answer = http.get(&["_matrix", "key", "v2", "query", &name]).await.ok();
+        let answer = http.get(&["_matrix", "key", "v2", "query", &name]).await.granted();
         let [document] = &answer["server_keys"].as_array().unwrap()[..] else { panic!("{answer}") };
         let key = &server.app().key;
         let keys = PublicKeyMap::from([
@@ -54,7 +54,7 @@ fn we_are_a_notary_ourselves() {
         // The same by POST; whom nobody reaches is left out, and we vouch for ourselves.
         let nobody = "127.1.1.1:1";
         let query = json!({ "server_keys": { &name: {}, nobody: {}, server.name(): {} } });
-        let answer = http.post(&["_matrix", "key", "v2", "query"], &query).await.ok();
+        let answer = http.post(&["_matrix", "key", "v2", "query"], &query).await.granted();
         let names: Vec<_> = answer["server_keys"]
             .as_array()
             .unwrap()
@@ -65,11 +65,11 @@ fn we_are_a_notary_ourselves() {
         assert!(names.contains(&server.name()) && names.contains(&&*name));
         let nothing = json!({ "server_keys": {} });
         let empty = http.post(&["_matrix", "key", "v2", "query"], &nothing).await;
-        assert_eq!(empty.ok(), json!({ "server_keys": [] }));
+        assert_eq!(empty.granted(), json!({ "server_keys": [] }));
 
         // What is valid for long enough is not asked for again; what is not, is.
         let count = peer.count(KEYS);
-        http.get(&["_matrix", "key", "v2", "query", &name]).await.ok();
+        http.get(&["_matrix", "key", "v2", "query", &name]).await.granted();
         assert_eq!(peer.count(KEYS), count);
     });
 }
@@ -95,11 +95,11 @@ fn nobody_makes_us_ask_the_whole_world() {
         let query = json!({ "server_keys": keys });
         let (one, two) = (server.http().post(&path, &query), server.http().post(&path, &query));
         let (one, two) = futures::future::join(one, two).await;
-        assert_eq!(one.ok(), json!({ "server_keys": [] }));
-        two.ok();
+        assert_eq!(one.granted(), json!({ "server_keys": [] }));
+        two.granted();
         // A pause after which somebody is asked again is short in tests.
         assert!((100..=200).contains(&peer.count(KEYS)), "{}", peer.count(KEYS));
-        server.http().get(&[&path[..], &[known]].concat()).await.ok();
+        server.http().get(&[&path[..], &[known]].concat()).await.granted();
     });
 }
 
@@ -108,7 +108,7 @@ fn our_key_is_replaced_by_command() {
     let server = ServerProcess::first_start();
     let published = |server: &ServerProcess| {
         let http = server.http();
-        runtime().block_on(async { http.get(&["_matrix", "key", "v2", "server"]).await.ok() })
+        runtime().block_on(async { http.get(&["_matrix", "key", "v2", "server"]).await.granted() })
     };
     let before = published(&server);
     let beside = command(server.folder()).args(["generate-key", "--rotate"]).output().unwrap();

@@ -22,7 +22,7 @@ fn membership_of(state: &Value, user: &str) -> Option<String> {
 
 /// What a guest is in a room of ours.
 pub async fn membership(alice: &TestUser, room: &str, guest: &Guest<'_>) -> Option<String> {
-    membership_of(&alice.state(room).await.ok(), guest.id.as_str())
+    membership_of(&alice.state(room).await.granted(), guest.id.as_str())
 }
 
 fn keys(events: &Value) -> Vec<String> {
@@ -43,7 +43,7 @@ fn a_user_of_another_server_joins() {
             let options = json!({ "preset": "public_chat", "room_version": version });
             let room = alice.new_room(options).await;
             let carol = scene.guest("carol");
-            let template = carol.make("join", &room).await.ok();
+            let template = carol.make("join", &room).await.granted();
             assert_eq!(template["room_version"], version);
             let event = &template["event"];
             assert_eq!(event["type"], "m.room.member");
@@ -74,7 +74,7 @@ fn a_user_of_another_server_joins() {
 
             // Whoever has not heard the answer asks again, and nothing happens twice.
             let before = alice.reads(&room).await;
-            let again = carol.hand_in("v2/send_join", &room, &ready).await.ok();
+            let again = carol.hand_in("v2/send_join", &room, &ready).await.granted();
             assert_eq!(again["state"], answer["state"]);
             assert_eq!(alice.reads(&room).await, before);
         }
@@ -88,11 +88,11 @@ fn the_first_version_answers_in_an_array() {
         let room = alice.public_room().await;
         let carol = scene.guest("carol");
         let ready = carol.ready("join", &room, |_| {}).await;
-        let answer = carol.hand_in("v1/send_join", &room, &ready).await.ok();
+        let answer = carol.hand_in("v1/send_join", &room, &ready).await.granted();
         assert_eq!(answer[0], 200);
         assert!(answer[1]["state"].is_array() && answer[1]["auth_chain"].is_array());
         let ready = carol.ready("leave", &room, |_| {}).await;
-        assert_eq!(carol.hand_in("v1/send_leave", &room, &ready).await.ok(), json!([200, {}]));
+        assert_eq!(carol.hand_in("v1/send_leave", &room, &ready).await.granted(), json!([200, {}]));
         assert_eq!(membership(&alice, &room, &carol).await.as_deref(), Some("leave"));
     });
 }
@@ -102,10 +102,10 @@ fn members_are_left_out_for_those_who_are_in_a_hurry() {
     SCENE.run(async |scene| {
         let [alice, bob] = scene.server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let carol = scene.guest("carol");
         let ready = carol.ready("join", &room, |_| {}).await;
-        let answer = carol.hand_in("v2/send_join?omit_members=true", &room, &ready).await.ok();
+        let answer = carol.hand_in("v2/send_join?omit_members=true", &room, &ready).await.granted();
         assert_eq!(answer["members_omitted"], true);
         let mut wanted = vec![
             "m.room.create|".to_owned(),
@@ -122,10 +122,10 @@ fn members_are_left_out_for_those_who_are_in_a_hurry() {
         assert_eq!(answer["servers_in_room"], json!([scene.server.name()]));
 
         // A room with a name is named after nobody; what allows the rest is in the chain.
-        alice.put_state(&room, "m.room.name", "", json!({ "name": "N" })).await.ok();
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "N" })).await.granted();
         let dave = scene.guest("dave");
         let ready = dave.ready("join", &room, |_| {}).await;
-        let answer = dave.hand_in("v2/send_join?omit_members=true", &room, &ready).await.ok();
+        let answer = dave.hand_in("v2/send_join?omit_members=true", &room, &ready).await.granted();
         assert!(!keys(&answer["state"]).iter().any(|key| key.starts_with("m.room.member|")));
         assert!(keys(&answer["auth_chain"]).contains(&format!("m.room.member|{}", alice.id)));
     });
@@ -136,14 +136,14 @@ fn knocking_shows_what_the_room_is_and_leaving_takes_it_back() {
     SCENE.run(async |scene| {
         let alice = scene.alice().await;
         let room = alice.room_with_rule("knock").await;
-        alice.put_state(&room, "m.room.name", "", json!({ "name": "N" })).await.ok();
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "N" })).await.granted();
         let carol = scene.guest("carol");
         carol.make("join", &room).await.refused(403, "M_FORBIDDEN").says("knock");
         let ready = carol.ready("knock", &room, |event| {
             event["content"]["reason"] = json!("Please.");
         });
         let ready = ready.await;
-        let answer = carol.hand_in("v1/send_knock", &room, &ready).await.ok();
+        let answer = carol.hand_in("v1/send_knock", &room, &ready).await.granted();
         assert_eq!(answer["knock_room_state"], answer["knock_state_events"]);
         let shown = keys(&answer["knock_room_state"]);
         assert_eq!(shown, ["m.room.create|", "m.room.join_rules|", "m.room.name|"]);
@@ -182,13 +182,13 @@ fn templates_are_for_those_who_may() {
         carol.make("join", &old).await.refused(403, "M_FORBIDDEN").says("invited");
 
         let id = carol.id.as_str();
-        alice.act(&room, "ban", json!({ "user_id": id })).await.ok();
+        alice.act(&room, "ban", json!({ "user_id": id })).await.granted();
         for verb in ["join", "knock", "leave"] {
             carol.make(verb, &room).await.refused(403, "M_FORBIDDEN").says("banned");
         }
 
         // Nobody of ours is in it any more.
-        alice.leave(&room).await.ok();
+        alice.leave(&room).await.granted();
         carol.make("join", &room).await.refused(404, "M_NOT_FOUND");
     });
 }
@@ -202,7 +202,7 @@ fn the_acl_stands_before_everything() {
         let ready = carol.ready("join", &room, |_| {}).await;
         let host = scene.peer.name().host().to_owned();
         let acl = json!({ "allow": ["*"], "deny": [host] });
-        alice.put_state(&room, "m.room.server_acl", "", acl).await.ok();
+        alice.put_state(&room, "m.room.server_acl", "", acl).await.granted();
         for verb in ["join", "knock", "leave"] {
             carol.make(verb, &room).await.refused(403, "M_FORBIDDEN").says("m.room.server_acl");
         }
@@ -213,7 +213,7 @@ fn the_acl_stands_before_everything() {
             answer.refused(403, "M_FORBIDDEN").says("m.room.server_acl");
         }
         let acl = json!({ "allow": ["*"], "deny": ["*.example"] });
-        alice.put_state(&room, "m.room.server_acl", "", acl).await.ok();
+        alice.put_state(&room, "m.room.server_acl", "", acl).await.granted();
         carol.join(&room).await;
     });
 }
@@ -225,7 +225,7 @@ fn the_banned_get_in_by_nobody_elses_template() {
         let room = alice.public_room().await;
         let (carol, dave) = (scene.guest("carol"), scene.guest("dave"));
         let ban = json!({ "user_id": carol.id });
-        alice.act(&room, "ban", ban).await.ok();
+        alice.act(&room, "ban", ban).await.granted();
         let before = alice.reads(&room).await;
         let ready = dave.ready("join", &room, |event| {
             event["sender"] = json!(carol.id);
@@ -281,7 +281,7 @@ fn nobody_is_let_in_by_a_server_whose_last_user_has_just_left() {
             ready.event = peer.resign_event(&key, &ready.version, ready.event);
             let hand_in = || carol.hand_in(endpoint, &room, &ready).boxed();
             let handing_in = until_asked(asked.notified().boxed(), hand_in).await;
-            alice.leave(&room).await.ok();
+            alice.leave(&room).await.granted();
             until.notify_one();
             let answer = handing_in.await;
             answer.refused(404, "M_NOT_FOUND").says("not in the room");
@@ -334,9 +334,9 @@ fn what_comes_in_here_goes_to_the_other_servers() {
         carol.leave(&room).await;
         told(carol.id.as_str(), "leave").await;
         let rule = json!({ "join_rule": "knock" });
-        alice.put_state(&room, "m.room.join_rules", "", rule).await.ok();
+        alice.put_state(&room, "m.room.join_rules", "", rule).await.granted();
         let ready = carol.ready("knock", &room, |_| {}).await;
-        carol.hand_in("v1/send_knock", &room, &ready).await.ok();
+        carol.hand_in("v1/send_knock", &room, &ready).await.granted();
         told(carol.id.as_str(), "knock").await;
         // Nothing of it comes back to the one who brought it.
         let asked = near.asked();

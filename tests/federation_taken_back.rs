@@ -50,7 +50,7 @@ fn a_join_that_cannot_be_taken_in_is_taken_back() {
         user.sync(Sync::initial()).await.silent(&room.id);
         // Nothing of it stands in the way of the next one, which stays.
         room.open(&peer);
-        user.join_via(&room.id, &[peer.name().as_str()]).await.ok();
+        user.join_via(&room.id, &[peer.name().as_str()]).await.granted();
         user.say(&room.id, "here").await;
         assert_eq!(peer.count(SEND_LEAVE), 1);
         user.sync(Sync::initial()).await.joined(&room.id);
@@ -69,7 +69,7 @@ fn an_invite_ends_with_the_join_that_is_taken_back_and_outlives_one_that_is_refu
         let event = room.state.last().unwrap().1.clone();
         let path = format!("/_matrix/federation/v2/invite/{}/{id}", room.id);
         let body = json!({ "room_version": "11", "event": event, "invite_room_state": [] });
-        peer.put(&pair.a, &path, &body).await.ok();
+        peer.put(&pair.a, &path, &body).await.granted();
         room.open(&peer);
         lets_leave(&peer, &room);
         peer.on(SEND_JOIN, |_| Told::error(403, "M_FORBIDDEN"));

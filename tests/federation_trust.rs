@@ -29,7 +29,7 @@ impl Scene {
         let room = Hosted::public(&peer);
         room.open(&peer);
         let alice = server.user("alice").await;
-        alice.join_via(&room.id, &[peer.name().as_str()]).await.ok();
+        alice.join_via(&room.id, &[peer.name().as_str()]).await.granted();
         Self { server, peer, room, alice }
     }
 
@@ -57,7 +57,7 @@ impl Scene {
     async fn send(&self, events: &[&Value]) -> Value {
         let body = json!({ "origin": self.peer.name(), "origin_server_ts": 1, "pdus": events });
         let path = format!("{FEDERATION}/send/trust{}", fresh());
-        self.peer.put(&self.server, &path, &body).await.ok()
+        self.peer.put(&self.server, &path, &body).await.granted()
     }
 
     /// Waits until somebody's words stand in the room's timeline.
@@ -91,7 +91,7 @@ fn a_state_with_much_left_out_takes_nothing_away_from_the_room() {
         });
         // The creator's join is not in it, so that by it nobody may have set any levels.
         scene.tells(vec![create.0.clone()]);
-        scene.alice.messages(&scene.room.id).await.ok();
+        scene.alice.messages(&scene.room.id).await.granted();
         scene.peer.hears(&format!("{FEDERATION}/state_ids/")).await;
 
         let (_, event) = scene.words("one", &scene.tips().await);
@@ -184,7 +184,8 @@ fn what_a_state_does_not_allow_is_not_part_of_it() {
         scene.tells(now);
         scene.send(&[&two]).await;
         scene.hears("two").await;
-        let levels = scene.alice.state_event(&scene.room.id, "m.room.power_levels", "").await.ok();
+        let levels =
+            scene.alice.state_event(&scene.room.id, "m.room.power_levels", "").await.granted();
         assert_eq!(levels["users"][&mallory], 0, "{levels}");
     });
 }
@@ -195,7 +196,7 @@ fn a_room_that_cannot_be_judged_holds_up_no_other() {
         let scene = Scene::new().await;
         let other = Hosted::public(&scene.peer);
         other.open(&scene.peer);
-        scene.alice.join_via(&other.id, &[scene.peer.name().as_str()]).await.ok();
+        scene.alice.join_via(&other.id, &[scene.peer.name().as_str()]).await.granted();
         // Of one event it is not kept where it stands, as after a loss on the disk.
         let (lost, event) = scene.words_in(&other, "lost", std::slice::from_ref(&other.tip));
         let room = <&RoomId>::try_from(&*other.id).unwrap().to_owned();

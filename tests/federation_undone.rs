@@ -31,7 +31,7 @@ impl<'a> Kicked<'a> {
         room.open(&peer);
         let user = server.user("alice").await;
         let mut listener = user.listens().await;
-        user.join_via(&room.id, &[peer.name().as_str()]).await.ok();
+        user.join_via(&room.id, &[peer.name().as_str()]).await.granted();
         listener.until_in("join", &room.id).await;
         let sent = peer.hears(SEND_JOIN).await;
         let path = sent.path.split('?').next().expect("a path");
@@ -54,7 +54,7 @@ impl<'a> Kicked<'a> {
         let (id, event) = room.state.last().expect("an event");
         let path = format!("/_matrix/federation/v1/send/{}", id.as_str().trim_start_matches('$'));
         let body = json!({ "origin": self.peer.name(), "origin_server_ts": 1, "pdus": [event] });
-        let answer = self.peer.put(self.server, &path, &body).await.ok();
+        let answer = self.peer.put(self.server, &path, &body).await.granted();
         assert_eq!(answer, json!({ "pdus": { id.as_str(): {} } }));
     }
 

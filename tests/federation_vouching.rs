@@ -34,7 +34,7 @@ fn the_members_of_another_room_are_vouched_for() {
             let carol = scene.guest("carol");
             carol.make("join", &room).await.refused(400, "M_UNABLE_TO_AUTHORISE_JOIN");
             carol.join(&club).await;
-            let template = carol.make("join", &room).await.ok();
+            let template = carol.make("join", &room).await.granted();
             let voucher = &template["event"]["content"]["join_authorised_via_users_server"];
             assert_eq!(*voucher, alice.id, "{version}");
             // Without the voucher it is no way in.
@@ -46,7 +46,7 @@ fn the_members_of_another_room_are_vouched_for() {
             let signatures = answer["event"]["signatures"].as_object().unwrap();
             assert!(signatures.contains_key(scene.server.name()));
             // Who is in already needs nobody.
-            let template = carol.make("join", &room).await.ok();
+            let template = carol.make("join", &room).await.granted();
             assert_eq!(template["event"]["content"], json!({ "membership": "join" }));
         }
     });
@@ -70,7 +70,7 @@ fn a_condition_that_does_not_hold_any_more_lets_nobody_in() {
         // The invited need no condition.
         let mangled = restricted(&alice, "restricted", "11", &[]).await;
         let bad = json!({ "join_rule": "restricted", "allow": "mangled" });
-        alice.put_state(&mangled, "m.room.join_rules", "", bad).await.ok();
+        alice.put_state(&mangled, "m.room.join_rules", "", bad).await.granted();
         carol.make("join", &mangled).await.refused(403, "M_FORBIDDEN");
     });
 }
@@ -106,12 +106,12 @@ fn the_condition_counts_as_it_is_when_the_keys_are_there() {
                 biased;
                 _ = &mut was_asked => break handing_in,
                 // Who has been asked a moment ago is left alone for some milliseconds; one good signature is enough.
-                early = &mut handing_in => drop(early.ok()),
+                early = &mut handing_in => drop(early.granted()),
             }
             carol.leave(room).await;
         };
         let nobody = json!({ "join_rule": "restricted", "allow": [] });
-        alice.put_state(room, "m.room.join_rules", "", nobody).await.ok();
+        alice.put_state(room, "m.room.join_rules", "", nobody).await.granted();
         go.send(()).unwrap();
         joining.await.forbidden();
         assert_ne!(membership(&alice, room, carol).await.as_deref(), Some("join"));
@@ -126,8 +126,8 @@ fn who_may_not_invite_cannot_vouch() {
         let room = restricted(&alice, "restricted", "11", &[&club]).await;
         alice.bring(&room, &bob).await;
         let levels = json!({ "users": { (alice.id.clone()): 100 }, "invite": 50 });
-        alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
-        alice.leave(&room).await.ok();
+        alice.put_state(&room, "m.room.power_levels", "", levels).await.granted();
+        alice.leave(&room).await.granted();
         let carol = scene.guest("carol");
         carol.join(&club).await;
         carol.make("join", &room).await.refused(400, "M_UNABLE_TO_GRANT_JOIN").says("50");
@@ -135,7 +135,7 @@ fn who_may_not_invite_cannot_vouch() {
         let ready = carol.seal(
             &"11".try_into().unwrap(),
             {
-                let mut event = carol.make("join", &club).await.ok()["event"].clone();
+                let mut event = carol.make("join", &club).await.granted()["event"].clone();
                 event["room_id"] = json!(room);
                 event["content"]["join_authorised_via_users_server"] = json!(bob.id);
                 event

@@ -61,7 +61,7 @@ fn what_is_not_given_at_first_is_asked_for_again() {
                 _ => Told::ok(json!({ "events": [first] })),
             }
         });
-        let answer = guest.send(&[&second]).await.ok();
+        let answer = guest.send(&[&second]).await.granted();
         assert_eq!(answer["pdus"], json!({ b.as_str(): {} }));
         reads(&guest.alice, &guest.room, &b).await;
         assert_eq!(guest.said().await, ["a", "b"]);
@@ -81,7 +81,7 @@ fn what_nothing_leads_to_stands_behind_a_gap() {
         });
         let (lost, _) = guest.words("lost", &[&guest.join]);
         let (_, event) = guest.words("found", &[&lost]);
-        guest.send(&[&event]).await.ok();
+        guest.send(&[&event]).await.granted();
         assert_eq!(guest.said().await, ["found"]);
         waits(guest.server, 0).await;
     });
@@ -95,11 +95,11 @@ fn who_gives_what_is_unfit_is_not_asked_for_the_state() {
             guest.peer.on(&path("get_missing_events"), move |_| Told::ok(unfit.clone()));
             let (lost, late) = guest.words("lost", &[&guest.join]);
             let (_, event) = guest.words("waits", &[&lost]);
-            guest.send(&[&event]).await.ok();
+            guest.send(&[&event]).await.granted();
             assert!(guest.said().await.is_empty());
             assert_eq!(guest.peer.count(&path("get_missing_events")), 1);
             assert_eq!(guest.peer.count(&path("state_ids")), 0);
-            guest.send(&[&late]).await.ok();
+            guest.send(&[&late]).await.granted();
             waits(guest.server, 0).await;
         }
     });
@@ -120,12 +120,12 @@ fn no_state_is_asked_for_where_what_allows_an_event_is_not_to_be_had() {
         guest.peer.on(&path("state_ids"), move |_| {
             Told::ok(json!({ "pdu_ids": state, "auth_chain_ids": [] }))
         });
-        guest.send(&[&sent]).await.ok();
+        guest.send(&[&sent]).await.granted();
         assert!(guest.said().await.is_empty());
         let asked = guest.peer.asked();
         let of = asked.iter().filter(|asked| asked.path.starts_with(&path("state_ids")));
         assert_eq!(of.filter(|asked| !asked.path.contains(&lost.as_str()[1..])).count(), 0);
-        guest.send(&[&late]).await.ok();
+        guest.send(&[&late]).await.granted();
         waits(guest.server, 0).await;
     });
 }
@@ -142,7 +142,7 @@ fn what_comes_late_lets_in_what_waits_for_it() {
             events.push(event);
         }
         for event in events.iter().rev() {
-            guest.send(&[event]).await.ok();
+            guest.send(&[event]).await.granted();
         }
         reads(&guest.alice, &guest.room, &prev).await;
         assert_eq!(guest.said().await, ["0", "1", "2", "3"]);
@@ -158,7 +158,7 @@ fn what_waits_outlives_a_restart() {
             let guest = Guest::new(&server).await;
             let (a, first) = guest.words("a", &[&guest.join]);
             let (b, second) = guest.words("b", &[a]);
-            guest.send(&[&second]).await.ok();
+            guest.send(&[&second]).await.granted();
             waits(&server, 1).await;
             let Guest { peer, alice, room, .. } = guest;
             let server = server;
@@ -188,18 +188,18 @@ fn who_answers_slowly_holds_up_no_other_room() {
             slow.peer.hears(&path("get_missing_events")).await;
             clock.advance(Duration::from_secs(6));
         });
-        assert_eq!(answer.ok()["pdus"], json!({ first.as_str(): {} }));
+        assert_eq!(answer.granted()["pdus"], json!({ first.as_str(): {} }));
         // It is being worked on: nobody waits for it a second time, though the clock stands still.
         let (second, event) = slow.words("more", &[&first]);
         let answer = slow.send(&[&event]).await;
-        assert_eq!(answer.ok()["pdus"], json!({ second.as_str(): {} }));
+        assert_eq!(answer.granted()["pdus"], json!({ second.as_str(): {} }));
         let guest = Guest { room: other, ..slow };
         let user = guest.user.to_string();
         let tips = guest.tips().await;
         let join = json!({ "membership": "join" });
         let (join, event) = guest.event("m.room.member", Some(&user), join, &tips);
-        guest.send(&[&event]).await.ok();
-        guest.alice.event(&guest.room, join.as_str()).await.ok();
+        guest.send(&[&event]).await.granted();
+        guest.alice.event(&guest.room, join.as_str()).await.granted();
     });
 }
 
@@ -210,7 +210,7 @@ fn not_more_waits_than_is_allowed() {
         for number in 0..60 {
             let (lost, _) = guest.words(&format!("lost {number}"), &[&guest.join]);
             let (_, event) = guest.words(&format!("found {number}"), &[&lost]);
-            guest.send(&[&event]).await.ok();
+            guest.send(&[&event]).await.granted();
         }
         waits(guest.server, 50).await;
     });
@@ -244,7 +244,7 @@ fn what_cannot_be_verified_yet_is_tried_again() {
         let other = Peer::start().await;
         other.on(KEYS, |_| Told::error(503, "M_UNKNOWN"));
         let (join, event) = joins(&guest, &other).await;
-        let answer = guest.send(&[&event]).await.ok();
+        let answer = guest.send(&[&event]).await.granted();
         assert!(answer["pdus"][join.as_str()]["error"].is_string(), "{answer}");
         waits(guest.server, 1).await;
         let (keys, name) = (other.keys(), other.name().to_owned());
@@ -262,8 +262,8 @@ fn who_gives_nothing_of_use_is_not_the_last_to_be_asked() {
         let guest = Guest::new(&pair.a).await;
         let other = Peer::start().await;
         let (join, event) = joins(&guest, &other).await;
-        guest.send(&[&event]).await.ok();
-        guest.alice.event(&guest.room, join.as_str()).await.ok();
+        guest.send(&[&event]).await.granted();
+        guest.alice.event(&guest.room, join.as_str()).await.granted();
 
         let (a, first) = guest.words("a", &[&join]);
         let (b, second) = guest.words("b", &[&a]);
@@ -272,7 +272,7 @@ fn who_gives_nothing_of_use_is_not_the_last_to_be_asked() {
             .peer
             .on(&path("get_missing_events"), move |_| Told::ok(json!({ "events": [useless] })));
         other.on(&path("get_missing_events"), move |_| Told::ok(json!({ "events": [first] })));
-        guest.send(&[&second]).await.ok();
+        guest.send(&[&second]).await.granted();
         reads(&guest.alice, &guest.room, &b).await;
         assert_eq!(guest.said().await, ["a", "b"]);
     });
@@ -333,12 +333,12 @@ fn what_is_said_while_a_room_is_joined_is_there_after_the_join() {
                     .await;
                 }
             );
-            answer.ok();
+            answer.granted();
             open.notify_one();
             id
         };
         let (joined, id) = futures::join!(join_via(&alice, &room.id, &peer), says);
-        joined.ok();
+        joined.granted();
         reads(&alice, &room.id, &id).await;
         waits(&server, 0).await;
     });

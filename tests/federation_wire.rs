@@ -35,9 +35,9 @@ fn servers_ask_each_other_by_tls() {
 fn the_clients_door_is_open_for_servers_too() {
     PAIR.run(async |pair| {
         let http = pair.a.http();
-        let version = http.get(&["_matrix", "federation", "v1", "version"]).await.ok();
+        let version = http.get(&["_matrix", "federation", "v1", "version"]).await.granted();
         assert_eq!(version["server"]["name"], "Matryx");
-        let keys = http.get(&["_matrix", "key", "v2", "server"]).await.ok();
+        let keys = http.get(&["_matrix", "key", "v2", "server"]).await.granted();
         assert_eq!(keys["server_name"], pair.a.name());
         http.get(&["_matrix", "federation", "v1", "nothing"]).await.refused(404, "M_UNRECOGNIZED");
         let version = http.post_empty(&["_matrix", "federation", "v1", "version"]).await;
@@ -52,7 +52,7 @@ fn clients_have_nothing_to_do_at_the_servers_door() {
         let peer = Peer::start().await;
         let versions = peer.get(&pair.a, "/_matrix/client/versions").await;
         versions.refused(404, "M_UNRECOGNIZED");
-        let version = peer.get(&pair.a, "/_matrix/federation/v1/version").await.ok();
+        let version = peer.get(&pair.a, "/_matrix/federation/v1/version").await.granted();
         assert_eq!(version["server"]["name"], "Matryx");
     });
 }
@@ -134,7 +134,7 @@ fn who_never_shakes_hands_keeps_nobody_waiting() {
             silent.push(tokio::net::TcpStream::connect(&address).await.unwrap());
         }
         let peer = Peer::start().await;
-        peer.get(&pair.a, "/_matrix/federation/v1/version").await.ok();
+        peer.get(&pair.a, "/_matrix/federation/v1/version").await.granted();
     });
 }
 
@@ -166,7 +166,7 @@ fn a_delegation_is_told_where_there_is_one() {
             config.federation.public_name = Some("matrix.example.org:443".try_into().unwrap());
         })
         .await;
-        let answer = server.http().get(path).await.ok();
+        let answer = server.http().get(path).await.granted();
         assert_eq!(answer, json!({ "m.server": "matrix.example.org:443" }));
     });
 }

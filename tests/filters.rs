@@ -22,19 +22,19 @@ fn a_filter_is_kept_and_has_always_the_same_id() {
             "room": { "state": { "lazy_load_members": true }, "timeline": { "limit": 20 } },
             "event_fields": ["content.body"],
         });
-        let id = put(&alice, &alice, &filter).await.ok_str("filter_id");
+        let id = put(&alice, &alice, &filter).await.granted_str("filter_id");
         assert!(!id.starts_with('{'), "{id} would be taken for a filter");
-        assert_eq!(get(&alice, &alice, &id).await.ok(), filter);
-        assert_eq!(get(&alice, &alice, &id).await.ok(), filter);
-        assert_eq!(put(&alice, &alice, &filter).await.ok_str("filter_id"), id);
+        assert_eq!(get(&alice, &alice, &id).await.granted(), filter);
+        assert_eq!(get(&alice, &alice, &id).await.granted(), filter);
+        assert_eq!(put(&alice, &alice, &filter).await.granted_str("filter_id"), id);
         let phone = alice.another_device().await;
-        assert_eq!(get(&phone, &alice, &id).await.ok(), filter);
+        assert_eq!(get(&phone, &alice, &id).await.granted(), filter);
 
-        let other = put(&alice, &alice, &json!({})).await.ok_str("filter_id");
+        let other = put(&alice, &alice, &json!({})).await.granted_str("filter_id");
         assert_ne!(other, id);
-        assert_eq!(get(&alice, &alice, &other).await.ok(), json!({}));
+        assert_eq!(get(&alice, &alice, &other).await.granted(), json!({}));
         get(&bob, &bob, &id).await.refused(404, "M_NOT_FOUND").says(&id);
-        assert_eq!(put(&bob, &bob, &filter).await.ok_str("filter_id"), id);
+        assert_eq!(put(&bob, &bob, &filter).await.granted_str("filter_id"), id);
     });
 }
 
@@ -43,7 +43,7 @@ fn filters_are_ones_own() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         put(&alice, &bob, &json!({})).await.forbidden().says(&bob.id);
-        let id = put(&bob, &bob, &json!({})).await.ok_str("filter_id");
+        let id = put(&bob, &bob, &json!({})).await.granted_str("filter_id");
         get(&alice, &bob, &id).await.forbidden();
         get(&alice, &alice, "unknown").await.refused(404, "M_NOT_FOUND");
     });

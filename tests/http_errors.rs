@@ -110,7 +110,7 @@ fn bodies_that_do_not_fit_are_told_apart() {
         // What is null is as good as not there.
         send(b"{\"room_version\":null,\"visibility\":null,\"invite\":null,\"is_direct\":null}")
             .await
-            .ok();
+            .granted();
         let room = alice.private_room().await;
         alice
             .act(&room, "invite", json!({ "user_id": null }))
@@ -180,7 +180,7 @@ fn a_token_is_needed_and_must_be_good() {
             nobody.get(&path).await.refused(401, "M_UNKNOWN_TOKEN");
         }
         let alice = server.user("alice").await;
-        alice.post_empty(&["logout"]).await.ok();
+        alice.post_empty(&["logout"]).await.granted();
         alice.get(&["joined_rooms"]).await.refused(401, "M_UNKNOWN_TOKEN");
     });
 }
@@ -188,17 +188,17 @@ fn a_token_is_needed_and_must_be_good() {
 #[test]
 fn the_first_requests_of_a_client_are_answered() {
     SERVER.run(async |server| {
-        let versions = server.http().get(&["_matrix", "client", "versions"]).await.ok();
+        let versions = server.http().get(&["_matrix", "client", "versions"]).await.granted();
         let versions = versions["versions"].as_array().unwrap();
         assert!(versions.iter().any(|version| version == "v1.11"), "{versions:?}");
-        let answer = server.http().get(&[".well-known", "matrix", "client"]).await.ok();
+        let answer = server.http().get(&[".well-known", "matrix", "client"]).await.granted();
         assert!(answer["m.homeserver"]["base_url"].as_str().unwrap().starts_with("http"));
-        let flows = server.http().get(&v3(&["login"])).await.ok();
+        let flows = server.http().get(&v3(&["login"])).await.granted();
         assert_eq!(flows["flows"][0]["type"], "m.login.password");
         let alice = server.user("alice").await;
-        let rules = alice.get(&["pushrules", ""]).await.ok();
+        let rules = alice.get(&["pushrules", ""]).await.granted();
         assert!(rules["global"]["override"].is_array(), "{rules}");
-        let whoami = alice.get(&["account", "whoami"]).await.ok();
+        let whoami = alice.get(&["account", "whoami"]).await.granted();
         assert_eq!(whoami["user_id"], alice.id.as_str());
         assert_eq!(whoami["device_id"], alice.device_id.as_str());
     });
@@ -211,10 +211,10 @@ fn old_prefixes_and_questions_at_the_end_are_served() {
         let room = alice.private_room().await;
         let r0 = ["_matrix", "client", "r0"];
         let state = [&r0[..], &["rooms", &room, "state"]].concat();
-        alice.http.get(&state).await.ok();
+        alice.http.get(&state).await.granted();
         let members = [&r0[..], &["rooms", &room, "members"]].concat();
-        alice.http.query(&members, &[("_cacheBuster", "1")]).await.ok();
-        alice.http.get(&[&r0[..], &["sync"]].concat()).await.ok();
+        alice.http.query(&members, &[("_cacheBuster", "1")]).await.granted();
+        alice.http.get(&[&r0[..], &["sync"]].concat()).await.granted();
     });
 }
 
@@ -229,7 +229,7 @@ fn what_is_not_built_says_so() {
             if answer.status == StatusCode::NOT_FOUND.as_u16() {
                 answer.refused(404, "M_UNRECOGNIZED");
             } else {
-                assert_ne!(answer.ok(), json!({}), "{path:?}");
+                assert_ne!(answer.granted(), json!({}), "{path:?}");
             }
         }
     });

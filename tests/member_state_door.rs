@@ -42,11 +42,11 @@ fn what_the_door_writes_is_seen_live() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
         let mut bobs = bob.listens().await;
-        alice.put_member(&room, &bob, membership("invite")).await.ok();
+        alice.put_member(&room, &bob, membership("invite")).await.granted();
         bobs.until_in("invite", &room).await;
-        bob.put_member(&room, &bob, membership("join")).await.ok();
+        bob.put_member(&room, &bob, membership("join")).await.granted();
         bobs.until_in("join", &room).await;
-        alice.put_member(&room, &bob, membership("leave")).await.ok();
+        alice.put_member(&room, &bob, membership("leave")).await.granted();
         let news = bobs.until_in("leave", &room).await;
         assert_eq!(news.left(&room).membership(&bob), Some("leave"));
     });
@@ -62,7 +62,7 @@ fn the_verbs_refusals_hold_here_too() {
         bob.put_member(&room, &carol, membership("invite")).await.forbidden();
         bob.put_member(&room, &carol, membership("ban")).await.forbidden();
         alice.put_member(&room, &alice, membership("invite")).await.forbidden();
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         alice.put_member(&room, &bob, membership("invite")).await.forbidden().says("ban");
         bob.put_member(&room, &bob, membership("leave")).await.forbidden().says("ban");
         assert_eq!(alice.membership(&room, &bob).await, "ban");
@@ -75,7 +75,7 @@ fn nobody_joins_or_knocks_for_somebody_else() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         alice.put_member(&room, &bob, membership("join")).await.forbidden();
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         alice.put_member(&room, &bob, membership("join")).await.forbidden();
         let knocking = alice.room_with_rule("knock").await;
         alice.put_member(&knocking, &bob, membership("knock")).await.forbidden();
@@ -88,9 +88,9 @@ fn a_name_for_one_room_is_kept() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let content = json!({ "membership": "join", "displayname": "Captain", "org.example": 1 });
-        bob.put_member(&room, &bob, content.clone()).await.ok();
+        bob.put_member(&room, &bob, content.clone()).await.granted();
         assert_eq!(alice.member(&room, &bob).await, content);
     });
 }
@@ -100,7 +100,7 @@ fn the_same_again_is_the_same_event() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let content = json!({ "membership": "join", "displayname": "Captain" });
         let first = bob.put_member(&room, &bob, content.clone()).await.event_id();
         let before = alice.sync(Sync::initial()).await;
@@ -115,7 +115,7 @@ fn a_client_cannot_name_its_own_authoriser() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let content = json!({ "membership": "join", "join_authorised_via_users_server": alice.id });
-        bob.put_member(&room, &bob, content).await.ok();
+        bob.put_member(&room, &bob, content).await.granted();
         let member = alice.member(&room, &bob).await;
         assert_eq!(member["membership"], "join");
         assert!(member.get("join_authorised_via_users_server").is_none(), "{member}");
@@ -132,8 +132,8 @@ fn a_restricted_room_opens_by_this_door_too() {
         let state = json!([{ "type": "m.room.join_rules", "content": rules }]);
         let room = alice.new_room(json!({ "initial_state": state })).await;
         bob.put_member(&room, &bob, membership("join")).await.forbidden();
-        bob.join(&club).await.ok();
-        bob.put_member(&room, &bob, membership("join")).await.ok();
+        bob.join(&club).await.granted();
+        bob.put_member(&room, &bob, membership("join")).await.granted();
         let member = alice.member(&room, &bob).await;
         assert_eq!(member["join_authorised_via_users_server"], alice.id.as_str());
     });

@@ -37,10 +37,10 @@ fn members_of_every_kind_are_listed_and_filtered() {
         let erin = server.user("erin").await;
         let room = alice.room_with_rule("knock").await;
         alice.bring(&room, &bob).await;
-        bob.leave(&room).await.ok();
-        alice.invite(&room, &carol).await.ok();
-        alice.ban(&room, &dave).await.ok();
-        erin.knock(&room).await.ok();
+        bob.leave(&room).await.granted();
+        alice.invite(&room, &carol).await.granted();
+        alice.ban(&room, &dave).await.granted();
+        erin.knock(&room).await.granted();
 
         let all = [
             (&alice, "join"),
@@ -49,7 +49,7 @@ fn members_of_every_kind_are_listed_and_filtered() {
             (&dave, "ban"),
             (&erin, "knock"),
         ];
-        let answer = alice.members(&room, &[]).await.ok();
+        let answer = alice.members(&room, &[]).await.granted();
         assert_eq!(pairs(&answer), expected(&all));
         for event in answer["chunk"].as_array().unwrap() {
             assert_eq!(event["room_id"], room.as_str());
@@ -57,9 +57,9 @@ fn members_of_every_kind_are_listed_and_filtered() {
         }
         for (user, membership) in all {
             let query = [("membership", membership)];
-            let answer = alice.members(&room, &query).await.ok();
+            let answer = alice.members(&room, &query).await.granted();
             assert_eq!(pairs(&answer), expected(&[(user, membership)]));
-            let answer = alice.members(&room, &[("not_membership", membership)]).await.ok();
+            let answer = alice.members(&room, &[("not_membership", membership)]).await.granted();
             let others: Vec<_> =
                 all.into_iter().filter(|(_, other)| *other != membership).collect();
             assert_eq!(pairs(&answer), expected(&others));
@@ -72,16 +72,17 @@ fn members_as_of_a_moment() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let then = alice.sync(Sync::initial()).await.next_batch;
-        bob.leave(&room).await.ok();
-        carol.join(&room).await.ok();
-        let answer = alice.members(&room, &[("at", &then)]).await.ok();
+        bob.leave(&room).await.granted();
+        carol.join(&room).await.granted();
+        let answer = alice.members(&room, &[("at", &then)]).await.granted();
         assert_eq!(pairs(&answer), expected(&[(&alice, "join"), (&bob, "join")]));
-        let answer = alice.members(&room, &[("at", &then), ("not_membership", "leave")]).await.ok();
+        let answer =
+            alice.members(&room, &[("at", &then), ("not_membership", "leave")]).await.granted();
         assert_eq!(pairs(&answer), expected(&[(&alice, "join"), (&bob, "join")]));
         let now = [(&alice, "join"), (&bob, "leave"), (&carol, "join")];
-        assert_eq!(pairs(&alice.members(&room, &[]).await.ok()), expected(&now));
+        assert_eq!(pairs(&alice.members(&room, &[]).await.granted()), expected(&now));
     });
 }
 
@@ -94,8 +95,8 @@ fn before_a_room_began_its_creator_is_all_there_is() {
         let synced = alice.sync(Sync::initial()).await;
         let there = synced.joined(&room);
         assert!(!there.limited());
-        bob.join(&room).await.ok();
-        let answer = alice.members(&room, &[("at", there.prev_batch())]).await.ok();
+        bob.join(&room).await.granted();
+        let answer = alice.members(&room, &[("at", there.prev_batch())]).await.granted();
         assert_eq!(pairs(&answer), expected(&[(&alice, "join")]));
     });
 }
@@ -105,10 +106,10 @@ fn who_left_sees_the_members_of_that_moment() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
-        carol.join(&room).await.ok();
-        let answer = bob.members(&room, &[]).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
+        carol.join(&room).await.granted();
+        let answer = bob.members(&room, &[]).await.granted();
         assert_eq!(pairs(&answer), expected(&[(&alice, "join"), (&bob, "leave")]));
     });
 }
@@ -128,19 +129,19 @@ fn joined_members_have_their_profiles() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let name = json!({ "displayname": "Bob" });
-        bob.put(&["profile", &bob.id, "displayname"], &name).await.ok();
+        bob.put(&["profile", &bob.id, "displayname"], &name).await.granted();
         let avatar = json!({ "avatar_url": "mxc://localhost/bob" });
-        bob.put(&["profile", &bob.id, "avatar_url"], &avatar).await.ok();
+        bob.put(&["profile", &bob.id, "avatar_url"], &avatar).await.granted();
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        alice.invite(&room, &carol).await.ok();
-        let answer = alice.get(&["rooms", &room, "joined_members"]).await.ok();
+        bob.join(&room).await.granted();
+        alice.invite(&room, &carol).await.granted();
+        let answer = alice.get(&["rooms", &room, "joined_members"]).await.granted();
         let joined = answer["joined"].as_object().unwrap();
         assert_eq!(joined.len(), 2, "{answer}");
         assert_eq!(joined[&bob.id]["display_name"], "Bob");
         assert_eq!(joined[&bob.id]["avatar_url"], "mxc://localhost/bob");
         assert_eq!(joined[&alice.id], json!({ "display_name": null, "avatar_url": null }));
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         bob.get(&["rooms", &room, "joined_members"]).await.forbidden();
     });
 }
@@ -155,11 +156,11 @@ fn joined_rooms_are_those_one_is_in() {
             alice.bring(&room, &bob).await;
             rooms.push(room);
         }
-        bob.leave(&rooms.remove(0)).await.ok();
+        bob.leave(&rooms.remove(0)).await.granted();
         let invited = alice.private_room().await;
-        alice.invite(&invited, &bob).await.ok();
+        alice.invite(&invited, &bob).await.granted();
         let knocked = alice.room_with_rule("knock").await;
-        bob.knock(&knocked).await.ok();
+        bob.knock(&knocked).await.granted();
         rooms.sort();
         assert_eq!(bob.joined_rooms().await, rooms);
     });

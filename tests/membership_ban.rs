@@ -11,10 +11,10 @@ fn a_ban_shows_at_both_sides_at_once() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
         let body = json!({ "user_id": bob.id, "reason": "spam" });
-        assert_eq!(alice.act(&room, "ban", body).await.ok(), json!({}));
+        assert_eq!(alice.act(&room, "ban", body).await.granted(), json!({}));
 
         let news = bobs.until_in("leave", &room).await;
         let ban = news.left(&room).happened("m.room.member", &bob.id).unwrap();
@@ -34,13 +34,13 @@ fn whoever_is_outside_can_be_banned_too() {
     SERVER.run(async |server| {
         let [alice, bob, carol, dave] = server.users(["alice", "bob", "carol", "dave"]).await;
         let room = alice.public_room().await;
-        alice.ban(&room, &bob).await.ok();
-        carol.join(&room).await.ok();
-        carol.leave(&room).await.ok();
-        alice.ban(&room, &carol).await.ok();
-        alice.invite(&room, &dave).await.ok();
+        alice.ban(&room, &bob).await.granted();
+        carol.join(&room).await.granted();
+        carol.leave(&room).await.granted();
+        alice.ban(&room, &carol).await.granted();
+        alice.invite(&room, &dave).await.granted();
         let mut daves = dave.listens().await;
-        alice.ban(&room, &dave).await.ok();
+        alice.ban(&room, &dave).await.granted();
         let news = daves.until_in("leave", &room).await;
         assert_eq!(news.left(&room).membership(&dave), Some("ban"));
         for user in [&bob, &carol, &dave] {
@@ -55,12 +55,12 @@ fn banning_again_is_no_error() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         let before = alice.sync(Sync::initial()).await;
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         alice.sync(Sync::since(&before)).await.silent(&room);
         let body = json!({ "user_id": bob.id, "reason": "now with a reason" });
-        alice.act(&room, "ban", body).await.ok();
+        alice.act(&room, "ban", body).await.granted();
         let news = alice.sync(Sync::since(&before)).await;
         let ban = news.joined(&room).happened("m.room.member", &bob.id).unwrap();
         assert_eq!(ban["content"]["reason"], "now with a reason");
@@ -81,15 +81,15 @@ fn banning_takes_the_level_and_more_than_the_target_has() {
             }))
             .await;
         for user in [&bob, &carol] {
-            user.join(&room).await.ok();
+            user.join(&room).await.granted();
         }
         let erin = server.user("erin").await;
         bob.ban(&room, &erin).await.forbidden().says("55").says("54");
         carol.ban(&room, &dave).await.forbidden().says("60");
         carol.ban(&room, &alice).await.forbidden();
-        carol.ban(&room, &erin).await.ok();
-        carol.ban(&room, &bob).await.ok();
-        alice.ban(&room, &carol).await.ok();
+        carol.ban(&room, &erin).await.granted();
+        carol.ban(&room, &bob).await.granted();
+        alice.ban(&room, &carol).await.granted();
     });
 }
 
@@ -104,7 +104,7 @@ fn only_members_ban_and_unban() {
             }))
             .await;
         bob.ban(&room, &carol).await.forbidden();
-        alice.ban(&room, &carol).await.ok();
+        alice.ban(&room, &carol).await.granted();
         bob.unban(&room, &carol).await.forbidden();
         assert_eq!(alice.membership(&room, &carol).await, "ban");
     });
@@ -120,7 +120,7 @@ fn creators_cannot_ban_each_other() {
                 "creation_content": { "additional_creators": [bob.id] },
             }))
             .await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.ban(&room, &bob).await.forbidden();
         bob.ban(&room, &alice).await.forbidden();
         bob.kick(&room, &alice).await.forbidden();
@@ -133,11 +133,11 @@ fn an_unban_opens_the_door_again() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        alice.ban(&room, &bob).await.ok();
+        bob.join(&room).await.granted();
+        alice.ban(&room, &bob).await.granted();
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
         let body = json!({ "user_id": bob.id, "reason": "forgiven" });
-        assert_eq!(alice.act(&room, "unban", body).await.ok(), json!({}));
+        assert_eq!(alice.act(&room, "unban", body).await.granted(), json!({}));
         let news = alices.until_in("join", &room).await;
         let unban = news.joined(&room).happened("m.room.member", &bob.id).unwrap();
         assert_eq!(unban["content"]["membership"], "leave");
@@ -145,7 +145,7 @@ fn an_unban_opens_the_door_again() {
         assert_eq!(unban["unsigned"]["prev_content"]["membership"], "ban");
         let news = bobs.until_in("leave", &room).await;
         assert_eq!(news.left(&room).membership(&bob), Some("leave"));
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
     });
 }
 
@@ -155,15 +155,15 @@ fn only_the_banned_can_be_unbanned() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         alice.unban(&room, &bob).await.refused(403, "M_BAD_STATE");
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.unban(&room, &bob).await.refused(403, "M_BAD_STATE");
         // Least of all may it be a kick.
         assert_eq!(alice.membership(&room, &bob).await, "join");
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         alice.unban(&room, &bob).await.refused(403, "M_BAD_STATE");
         // Nor can they be twice.
-        alice.ban(&room, &bob).await.ok();
-        alice.unban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
+        alice.unban(&room, &bob).await.granted();
         alice.unban(&room, &bob).await.refused(403, "M_BAD_STATE").says("no ban");
     });
 }
@@ -181,11 +181,11 @@ fn unbanning_takes_the_levels_to_ban_and_to_kick() {
                     },
                 }))
                 .await;
-            bob.join(&room).await.ok();
-            carol.join(&room).await.ok();
-            alice.ban(&room, &dave).await.ok();
+            bob.join(&room).await.granted();
+            carol.join(&room).await.granted();
+            alice.ban(&room, &dave).await.granted();
             bob.unban(&room, &dave).await.forbidden().says("60").says("50");
-            carol.unban(&room, &dave).await.ok();
+            carol.unban(&room, &dave).await.granted();
         }
     });
 }
@@ -202,6 +202,6 @@ fn bad_input_is_told_apart() {
             let reason = json!({ "user_id": bob.id, "reason": 5 });
             alice.act(&room, verb, reason).await.refused(400, "M_BAD_JSON");
         }
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
     });
 }

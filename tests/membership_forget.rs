@@ -11,11 +11,11 @@ fn a_forgotten_room_is_gone_for_its_user_only() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         let with_left = json!({ "room": { "include_leave": true } });
         bob.sync(Sync::initial().filter(&with_left)).await.left(&room);
-        assert_eq!(bob.forget(&room).await.ok(), json!({}));
+        assert_eq!(bob.forget(&room).await.granted(), json!({}));
         bob.sync(Sync::initial().filter(&with_left)).await.silent(&room);
         bob.messages(&room).await.forbidden();
         bob.state(&room).await.forbidden();
@@ -30,10 +30,10 @@ fn the_other_devices_still_learn_of_the_leave() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let before = bob.sync(Sync::initial()).await;
-        bob.leave(&room).await.ok();
-        bob.forget(&room).await.ok();
+        bob.leave(&room).await.granted();
+        bob.forget(&room).await.granted();
         bob.sync(Sync::since(&before)).await.left(&room);
     });
 }
@@ -43,10 +43,10 @@ fn forgetting_again_is_no_error() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
-        bob.forget(&room).await.ok();
-        bob.forget(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
+        bob.forget(&room).await.granted();
+        bob.forget(&room).await.granted();
     });
 }
 
@@ -55,11 +55,11 @@ fn who_comes_back_remembers() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.say(&room, "before").await;
-        bob.leave(&room).await.ok();
-        bob.forget(&room).await.ok();
-        bob.join(&room).await.ok();
+        bob.leave(&room).await.granted();
+        bob.forget(&room).await.granted();
+        bob.join(&room).await.granted();
         bob.sync(Sync::initial()).await.joined(&room);
         assert_eq!(bob.reads(&room).await, ["before"]);
     });
@@ -71,13 +71,13 @@ fn a_new_invitation_or_knock_brings_the_room_back() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         alice.bring(&room, &bob).await;
-        bob.leave(&room).await.ok();
-        bob.forget(&room).await.ok();
-        alice.invite(&room, &bob).await.ok();
+        bob.leave(&room).await.granted();
+        bob.forget(&room).await.granted();
+        alice.invite(&room, &bob).await.granted();
         bob.sync(Sync::initial()).await.invited(&room);
-        bob.leave(&room).await.ok();
-        bob.forget(&room).await.ok();
-        bob.knock(&room).await.ok();
+        bob.leave(&room).await.granted();
+        bob.forget(&room).await.granted();
+        bob.knock(&room).await.granted();
         bob.sync(Sync::initial()).await.knocked(&room);
     });
 }
@@ -87,14 +87,14 @@ fn the_kicked_the_banned_and_who_declined_may_forget() {
     SERVER.run(async |server| {
         let [alice, bob, carol, dave] = server.users(["alice", "bob", "carol", "dave"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        carol.join(&room).await.ok();
-        alice.kick(&room, &bob).await.ok();
-        alice.ban(&room, &carol).await.ok();
-        alice.invite(&room, &dave).await.ok();
-        dave.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        carol.join(&room).await.granted();
+        alice.kick(&room, &bob).await.granted();
+        alice.ban(&room, &carol).await.granted();
+        alice.invite(&room, &dave).await.granted();
+        dave.leave(&room).await.granted();
         for user in [&bob, &carol, &dave] {
-            user.forget(&room).await.ok();
+            user.forget(&room).await.granted();
         }
         carol.join(&room).await.forbidden().says("ban");
     });
@@ -106,9 +106,9 @@ fn members_cannot_forget() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         alice.forget(&room).await.refused(400, "M_UNKNOWN").says("leave");
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bob.forget(&room).await.refused(400, "M_UNKNOWN");
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bob.forget(&room).await.refused(400, "M_UNKNOWN");
         bob.sync(Sync::initial()).await.invited(&room);
     });

@@ -11,7 +11,7 @@ fn an_invitation_shows_at_once_with_what_a_client_needs() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.new_room(json!({ "name": "Tea", "topic": "At five" })).await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
 
         let answer = bob.sync(Sync::initial()).await;
         let stripped = answer.invited(&room).stripped();
@@ -42,7 +42,7 @@ fn both_sides_see_it_live() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bobs.until_in("invite", &room).await;
         let news = alices.until_in("join", &room).await;
         assert_eq!(news.joined(&room).membership(&bob), Some("invite"));
@@ -54,10 +54,10 @@ fn the_invitation_carries_the_guests_profile_and_the_reason() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let name = json!({ "displayname": "Bob the guest" });
-        bob.put(&["profile", &bob.id, "displayname"], &name).await.ok();
+        bob.put(&["profile", &bob.id, "displayname"], &name).await.granted();
         let room = alice.private_room().await;
         let body = json!({ "user_id": bob.id, "reason": "for tea" });
-        alice.act(&room, "invite", body).await.ok();
+        alice.act(&room, "invite", body).await.granted();
         let member = alice.member(&room, &bob).await;
         assert_eq!(member["membership"], "invite");
         assert_eq!(member["displayname"], "Bob the guest");
@@ -74,9 +74,9 @@ fn inviting_again_changes_nothing() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         let before = alice.sync(Sync::initial()).await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         alice.sync(Sync::since(&before)).await.silent(&room);
     });
 }
@@ -87,13 +87,13 @@ fn who_left_or_declined_can_be_invited_again() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
         alice.bring(&room, &bob).await;
-        bob.leave(&room).await.ok();
-        alice.invite(&room, &bob).await.ok();
+        bob.leave(&room).await.granted();
+        alice.invite(&room, &bob).await.granted();
         bob.sync(Sync::initial()).await.invited(&room);
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         assert_eq!(alice.membership(&room, &bob).await, "leave");
-        alice.invite(&room, &bob).await.ok();
-        bob.join(&room).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        bob.join(&room).await.granted();
         assert_eq!(alice.membership(&room, &bob).await, "join");
     });
 }
@@ -104,11 +104,11 @@ fn only_members_invite() {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
         bob.invite(&room, &carol).await.forbidden();
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         bob.invite(&room, &carol).await.forbidden();
         // An invitation alone does not suffice either.
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bob.invite(&room, &carol).await.forbidden();
         carol.sync(Sync::initial()).await.silent(&room);
     });
@@ -119,7 +119,7 @@ fn members_cannot_be_invited() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.invite(&room, &bob).await.forbidden();
         alice.invite(&room, &alice).await.forbidden();
         assert_eq!(alice.membership(&room, &bob).await, "join");
@@ -132,11 +132,11 @@ fn the_banned_cannot_be_invited() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         alice.invite(&room, &bob).await.forbidden().says("ban");
-        alice.unban(&room, &bob).await.ok();
-        alice.invite(&room, &bob).await.ok();
-        bob.join(&room).await.ok();
+        alice.unban(&room, &bob).await.granted();
+        alice.invite(&room, &bob).await.granted();
+        bob.join(&room).await.granted();
     });
 }
 
@@ -150,11 +150,11 @@ fn inviting_takes_the_rooms_level() {
                 "power_level_content_override": { "invite": 30, "users": { &bob.id: 29 } },
             }))
             .await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         bob.invite(&room, &carol).await.forbidden().says("30").says("29");
         let levels = json!({ "invite": 30, "users": { &bob.id: 30 } });
-        alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
-        bob.invite(&room, &carol).await.ok();
+        alice.put_state(&room, "m.room.power_levels", "", levels).await.granted();
+        bob.invite(&room, &carol).await.granted();
         carol.sync(Sync::initial()).await.invited(&room);
     });
 }
@@ -177,9 +177,9 @@ fn an_invitation_is_declined_by_leaving() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bobs.until_in("invite", &room).await;
-        bob.act(&room, "leave", json!({ "reason": "no tea" })).await.ok();
+        bob.act(&room, "leave", json!({ "reason": "no tea" })).await.granted();
         let news = bobs.until_in("leave", &room).await;
         assert_eq!(news.left(&room).membership(&bob), Some("leave"));
         let news = alices
@@ -199,9 +199,9 @@ fn an_invitation_is_withdrawn_by_kicking() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
         let mut bobs = bob.listens().await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bobs.until_in("invite", &room).await;
-        alice.kick(&room, &bob).await.ok();
+        alice.kick(&room, &bob).await.granted();
         let news = bobs.until_in("leave", &room).await;
         assert_eq!(news.left(&room).membership(&bob), Some("leave"));
         bob.sync(Sync::initial()).await.silent(&room);
@@ -215,7 +215,7 @@ fn the_invited_read_nothing_yet() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
         let said = alice.say(&room, "not for guests").await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bob.state(&room).await.forbidden();
         bob.members(&room, &[]).await.forbidden();
         bob.messages(&room).await.forbidden();
@@ -249,7 +249,7 @@ fn bad_bodies_are_told_apart() {
         alice.act(&room, "invite", json!({ "user_id": "bob" })).await.refused_with_status(400);
         let reason = json!({ "user_id": "@bob:localhost", "reason": 5 });
         alice.act(&room, "invite", reason).await.refused(400, "M_BAD_JSON");
-        let members = alice.members(&room, &[]).await.ok();
+        let members = alice.members(&room, &[]).await.granted();
         assert_eq!(members["chunk"].as_array().map(Vec::len), Some(1));
     });
 }
@@ -260,14 +260,14 @@ fn two_invitations_are_two_rooms() {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let first = alice.private_room().await;
         let second = carol.private_room().await;
-        alice.invite(&first, &bob).await.ok();
-        carol.invite(&second, &bob).await.ok();
+        alice.invite(&first, &bob).await.granted();
+        carol.invite(&second, &bob).await.granted();
         let answer = bob.sync(Sync::initial()).await;
         assert!(has(answer.invited(&first).stripped(), "m.room.member", &alice.id));
         assert!(!has(answer.invited(&first).stripped(), "m.room.member", &carol.id));
         assert!(has(answer.invited(&second).stripped(), "m.room.member", &carol.id));
-        bob.join(&second).await.ok();
-        bob.leave(&first).await.ok();
+        bob.join(&second).await.granted();
+        bob.leave(&first).await.granted();
         assert_eq!(bob.joined_rooms().await, [second]);
     });
 }

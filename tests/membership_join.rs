@@ -27,7 +27,7 @@ fn anyone_joins_a_public_room() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
-        assert_eq!(bob.join(&room).await.ok(), json!({ "room_id": room }));
+        assert_eq!(bob.join(&room).await.granted(), json!({ "room_id": room }));
 
         let news = bobs.until_in("join", &room).await;
         let there = news.joined(&room);
@@ -47,13 +47,16 @@ fn both_forms_and_the_alias_join() {
         let name = format!("door-{}", alice.localpart);
         let room =
             alice.new_room(json!({ "preset": "public_chat", "room_alias_name": name })).await;
-        assert_eq!(bob.join_by(&room).await.ok(), json!({ "room_id": room }));
+        assert_eq!(bob.join_by(&room).await.granted(), json!({ "room_id": room }));
         let alias = format!("#{name}:{}", server.name());
-        assert_eq!(carol.join_by(&alias).await.ok(), json!({ "room_id": room }));
+        assert_eq!(carol.join_by(&alias).await.granted(), json!({ "room_id": room }));
         let via = carol.http.url(&v3(&["join", &room]));
         let request = carol.http.request(reqwest::Method::POST, via);
         let query = [("via", "elsewhere"), ("server_name", "elsewhere")];
-        assert_eq!(carol.http.send(request.query(&query)).await.ok(), json!({ "room_id": room }));
+        assert_eq!(
+            carol.http.send(request.query(&query)).await.granted(),
+            json!({ "room_id": room })
+        );
     });
 }
 
@@ -62,12 +65,12 @@ fn the_member_event_has_the_profile_the_reason_and_what_else_was_sent() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let name = json!({ "displayname": "Bob" });
-        bob.put(&["profile", &bob.id, "displayname"], &name).await.ok();
+        bob.put(&["profile", &bob.id, "displayname"], &name).await.granted();
         let avatar = json!({ "avatar_url": "mxc://localhost/bob" });
-        bob.put(&["profile", &bob.id, "avatar_url"], &avatar).await.ok();
+        bob.put(&["profile", &bob.id, "avatar_url"], &avatar).await.granted();
         let room = alice.public_room().await;
         let body = json!({ "reason": "curious", "org.example.mood": { "glad": true } });
-        bob.act(&room, "join", body).await.ok();
+        bob.act(&room, "join", body).await.granted();
         let member = alice.member(&room, &bob).await;
         assert_eq!(member["membership"], "join");
         assert_eq!(member["displayname"], "Bob");
@@ -83,7 +86,7 @@ fn a_client_cannot_name_its_own_authoriser_or_membership() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let body = json!({ "join_authorised_via_users_server": alice.id, "membership": "ban" });
-        bob.act(&room, "join", body).await.ok();
+        bob.act(&room, "join", body).await.granted();
         let member = alice.member(&room, &bob).await;
         assert_eq!(member["membership"], "join");
         assert!(member.get("join_authorised_via_users_server").is_none(), "{member}");
@@ -95,9 +98,9 @@ fn joining_twice_makes_no_second_event() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let before = alice.sync(Sync::initial()).await;
-        assert_eq!(bob.join(&room).await.ok(), json!({ "room_id": room }));
+        assert_eq!(bob.join(&room).await.granted(), json!({ "room_id": room }));
         alice.sync(Sync::since(&before)).await.silent(&room);
     });
 }
@@ -107,9 +110,9 @@ fn joining_accepts_an_invitation() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         let mut bobs = bob.listens().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let news = bobs.until_in("join", &room).await;
         let join = news.joined(&room).happened("m.room.member", &bob.id).unwrap();
         assert_eq!(join["unsigned"]["prev_content"]["membership"], "invite");
@@ -125,7 +128,7 @@ fn a_private_room_is_for_the_invited() {
         bob.join(&room).await.forbidden().says("invit");
         bob.join_by(&room).await.forbidden().says("invit");
         bob.sync(Sync::initial()).await.silent(&room);
-        alice.members(&room, &[]).await.ok();
+        alice.members(&room, &[]).await.granted();
     });
 }
 
@@ -134,7 +137,7 @@ fn the_banned_cannot_join_even_a_public_room() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         bob.join(&room).await.forbidden().says("ban");
         assert_eq!(alice.membership(&room, &bob).await, "ban");
     });
@@ -145,10 +148,10 @@ fn who_left_a_public_room_may_come_back() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         let before = bob.sync(Sync::initial()).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let answer = bob.sync(Sync::since(&before)).await;
         let there = answer.joined(&room);
         assert!(has(&[there.state(), there.timeline()].concat(), "m.room.create", ""));
@@ -161,8 +164,8 @@ fn a_knock_rule_needs_an_invitation() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         bob.join(&room).await.forbidden();
-        alice.invite(&room, &bob).await.ok();
-        bob.join(&room).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        bob.join(&room).await.granted();
     });
 }
 
@@ -172,7 +175,7 @@ fn nobody_joins_under_an_unknown_rule() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         for rule in ["private", "org.example.new"] {
             let room = alice.room_with_rule(rule).await;
-            alice.invite(&room, &bob).await.ok();
+            alice.invite(&room, &bob).await.granted();
             bob.join(&room).await.forbidden();
             assert_eq!(alice.membership(&room, &bob).await, "invite");
         }
@@ -193,15 +196,15 @@ fn a_restricted_room_is_open_to_the_members_of_another() {
         ] {
             let room = restricted_room(&alice, version, rule, &[&club]).await;
             carol.join(&room).await.forbidden();
-            bob.join(&club).await.ok();
-            bob.join(&room).await.ok();
+            bob.join(&club).await.granted();
+            bob.join(&room).await.granted();
             let member = alice.member(&room, &bob).await;
             assert_eq!(member["membership"], "join");
             assert_eq!(member["join_authorised_via_users_server"], alice.id.as_str());
             // Once in, one stays in; and leaving the club closes the door only for coming back.
-            bob.leave(&club).await.ok();
-            bob.join(&room).await.ok();
-            bob.leave(&room).await.ok();
+            bob.leave(&club).await.granted();
+            bob.join(&room).await.granted();
+            bob.leave(&room).await.granted();
             bob.join(&room).await.forbidden();
         }
     });
@@ -213,8 +216,8 @@ fn the_invited_need_no_other_room() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let club = alice.private_room().await;
         let room = restricted_room(&alice, "12", "restricted", &[&club]).await;
-        alice.invite(&room, &bob).await.ok();
-        bob.join(&room).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        bob.join(&room).await.granted();
         let member = alice.member(&room, &bob).await;
         assert!(member.get("join_authorised_via_users_server").is_none(), "{member}");
     });
@@ -226,10 +229,10 @@ fn a_profile_change_does_not_copy_the_authoriser() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let club = alice.public_room().await;
         let room = restricted_room(&alice, "12", "restricted", &[&club]).await;
-        bob.join(&club).await.ok();
-        bob.act(&room, "join", json!({ "reason": "the club" })).await.ok();
+        bob.join(&club).await.granted();
+        bob.act(&room, "join", json!({ "reason": "the club" })).await.granted();
         let name = json!({ "displayname": "Robert" });
-        bob.put(&["profile", &bob.id, "displayname"], &name).await.ok();
+        bob.put(&["profile", &bob.id, "displayname"], &name).await.granted();
         let member = alice.member(&room, &bob).await;
         assert_eq!(member["displayname"], "Robert");
         assert!(member.get("join_authorised_via_users_server").is_none(), "{member}");
@@ -242,7 +245,7 @@ fn a_restricted_room_without_someone_to_vouch_is_closed() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let club = alice.public_room().await;
-        bob.join(&club).await.ok();
+        bob.join(&club).await.granted();
         let options = json!({
             "room_version": "11",
             "power_level_content_override": { "invite": 100 },
@@ -256,7 +259,7 @@ fn a_restricted_room_without_someone_to_vouch_is_closed() {
         });
         let room = alice.new_room(options).await;
         alice.bring(&room, &carol).await;
-        alice.leave(&room).await.ok();
+        alice.leave(&room).await.granted();
         // Carol is there and may not invite.
         let answer = bob.join(&room).await;
         assert!([400, 403].contains(&answer.status), "{}: {}", answer.status, answer.text);
@@ -269,7 +272,7 @@ fn broken_conditions_let_nobody_in() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let club = alice.public_room().await;
-        bob.join(&club).await.ok();
+        bob.join(&club).await.granted();
         for allow in [
             json!([]),
             json!("everyone"),
@@ -285,7 +288,7 @@ fn broken_conditions_let_nobody_in() {
             if answer.status == 400 {
                 continue; // refused as bad input: nobody gets in either
             }
-            let room = answer.ok_str("room_id");
+            let room = answer.granted_str("room_id");
             bob.join(&room).await.forbidden();
         }
         // A broken entry does not spoil the good one beside it.
@@ -294,7 +297,7 @@ fn broken_conditions_let_nobody_in() {
         let state = json!([{ "type": "m.room.join_rules", "content": rules }]);
         let answer = alice.create_room(json!({ "initial_state": state })).await;
         if answer.status == 200 {
-            bob.join(&answer.ok_str("room_id")).await.ok();
+            bob.join(&answer.granted_str("room_id")).await.granted();
         }
     });
 }
@@ -330,10 +333,10 @@ fn the_stripped_state_of_an_invitation_ends_with_the_join() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         let invited = bob.sync(Sync::initial()).await;
         find(invited.invited(&room).stripped(), "m.room.create", "");
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         bob.sync(Sync::since(&invited)).await.joined(&room);
         bob.sync(Sync::initial()).await.joined(&room);
     });

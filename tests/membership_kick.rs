@@ -11,10 +11,10 @@ fn the_kicked_find_the_kick_with_its_reason() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
         let body = json!({ "user_id": bob.id, "reason": "spam" });
-        assert_eq!(alice.act(&room, "kick", body).await.ok(), json!({}));
+        assert_eq!(alice.act(&room, "kick", body).await.granted(), json!({}));
 
         let news = bobs.until_in("leave", &room).await;
         let kick = news.left(&room).happened("m.room.member", &bob.id).unwrap();
@@ -33,13 +33,13 @@ fn the_kicked_may_come_back_where_anyone_may() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        alice.kick(&room, &bob).await.ok();
+        bob.join(&room).await.granted();
+        alice.kick(&room, &bob).await.granted();
         bob.send(&room, json!({ "body": "psst" })).await.forbidden();
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let private = alice.private_room().await;
         alice.bring(&private, &bob).await;
-        alice.kick(&private, &bob).await.ok();
+        alice.kick(&private, &bob).await.granted();
         bob.join(&private).await.forbidden();
     });
 }
@@ -58,15 +58,15 @@ fn kicking_takes_the_level_and_more_than_the_target_has() {
             }))
             .await;
         for user in [&bob, &carol, &dave] {
-            user.join(&room).await.ok();
+            user.join(&room).await.granted();
         }
         let erin = server.user("erin").await;
-        erin.join(&room).await.ok();
+        erin.join(&room).await.granted();
         bob.kick(&room, &erin).await.forbidden().says("45").says("44");
         carol.kick(&room, &dave).await.forbidden().says("60");
         carol.kick(&room, &alice).await.forbidden();
-        carol.kick(&room, &bob).await.ok();
-        alice.kick(&room, &carol).await.ok();
+        carol.kick(&room, &bob).await.granted();
+        alice.kick(&room, &carol).await.granted();
         assert_eq!(alice.membership(&room, &dave).await, "join");
         assert_eq!(alice.membership(&room, &erin).await, "join");
     });
@@ -82,10 +82,10 @@ fn only_members_kick() {
                 "power_level_content_override": { "users": { &bob.id: 90 } },
             }))
             .await;
-        carol.join(&room).await.ok();
+        carol.join(&room).await.granted();
         bob.kick(&room, &carol).await.forbidden();
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         bob.kick(&room, &carol).await.forbidden();
         assert_eq!(alice.membership(&room, &carol).await, "join");
     });
@@ -97,10 +97,10 @@ fn who_is_not_there_cannot_be_kicked() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         alice.kick(&room, &bob).await.forbidden();
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         alice.kick(&room, &bob).await.forbidden();
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         // That would be an unban by the wrong door.
         alice.kick(&room, &bob).await.forbidden().says("ban");
         assert_eq!(alice.membership(&room, &bob).await, "ban");
@@ -117,17 +117,17 @@ fn a_kick_that_is_repeated_is_the_same_kick() {
                 "power_level_content_override": { "users": { &carol.id: 90 } },
             }))
             .await;
-        carol.join(&room).await.ok();
-        bob.join(&room).await.ok();
+        carol.join(&room).await.granted();
+        bob.join(&room).await.granted();
         let kick = json!({ "user_id": bob.id, "reason": "go" });
-        alice.act(&room, "kick", kick.clone()).await.ok();
+        alice.act(&room, "kick", kick.clone()).await.granted();
         let newest = async || {
             let newest = [("dir", "b"), ("limit", "1")];
-            let page = alice.query(&["rooms", &room, "messages"], &newest).await.ok();
+            let page = alice.query(&["rooms", &room, "messages"], &newest).await.granted();
             page["chunk"][0]["event_id"].clone()
         };
         let kicked = newest().await;
-        alice.act(&room, "kick", kick.clone()).await.ok();
+        alice.act(&room, "kick", kick.clone()).await.granted();
         assert_eq!(newest().await, kicked);
         // With another reason, or by somebody else, it is another one, of somebody who is not there.
         alice.kick(&room, &bob).await.forbidden();
@@ -140,7 +140,7 @@ fn kicking_oneself_is_not_leaving() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         bob.kick(&room, &bob).await.forbidden();
         assert_eq!(alice.membership(&room, &bob).await, "join");
     });
@@ -151,7 +151,7 @@ fn bad_input_is_told_apart() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.act(&room, "kick", json!({})).await.refused_with_status(400);
         alice.act(&room, "kick", json!({ "user_id": 5 })).await.refused(400, "M_BAD_JSON");
         alice.act(&room, "kick", json!({ "user_id": "bob" })).await.refused_with_status(400);

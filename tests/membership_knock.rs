@@ -18,7 +18,7 @@ fn a_knock_shows_at_both_sides_at_once() {
             .await;
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
         let body = json!({ "reason": "I brought cake" });
-        assert_eq!(bob.post(&["knock", &room], &body).await.ok(), json!({ "room_id": room }));
+        assert_eq!(bob.post(&["knock", &room], &body).await.granted(), json!({ "room_id": room }));
 
         let news = bobs.until_in("knock", &room).await;
         let stripped = news.knocked(&room).stripped();
@@ -49,9 +49,9 @@ fn every_form_knocks() {
             }))
             .await;
         let alias = format!("#{name}:{}", server.name());
-        assert_eq!(bob.knock(&alias).await.ok(), json!({ "room_id": room }));
-        carol.post_empty(&["rooms", &room, "knock"]).await.ok();
-        dave.act(&room, "knock", json!({ "reason": "me too" })).await.ok();
+        assert_eq!(bob.knock(&alias).await.granted(), json!({ "room_id": room }));
+        carol.post_empty(&["rooms", &room, "knock"]).await.granted();
+        dave.act(&room, "knock", json!({ "reason": "me too" })).await.granted();
         for user in [&bob, &carol, &dave] {
             assert_eq!(alice.membership(&room, user).await, "knock");
         }
@@ -64,9 +64,9 @@ fn a_knock_carries_the_profile() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let name = json!({ "displayname": "Bob at the door" });
-        bob.put(&["profile", &bob.id, "displayname"], &name).await.ok();
+        bob.put(&["profile", &bob.id, "displayname"], &name).await.granted();
         let room = alice.room_with_rule("knock").await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         assert_eq!(alice.member(&room, &bob).await["displayname"], "Bob at the door");
     });
 }
@@ -77,11 +77,11 @@ fn a_knock_is_accepted_by_an_invitation() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         let mut bobs = bob.listens().await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bobs.until_in("knock", &room).await;
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bobs.until_in("invite", &room).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         bobs.until_in("join", &room).await;
         assert_eq!(alice.membership(&room, &bob).await, "join");
     });
@@ -93,10 +93,10 @@ fn a_knock_is_denied_by_kicking() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         let mut bobs = bob.listens().await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bobs.until_in("knock", &room).await;
         let body = json!({ "user_id": bob.id, "reason": "not today" });
-        alice.act(&room, "kick", body).await.ok();
+        alice.act(&room, "kick", body).await.granted();
         let news = bobs.until_in("leave", &room).await;
         let denied = news.left(&room).happened("m.room.member", &bob.id).unwrap();
         assert_eq!(denied["content"]["membership"], "leave");
@@ -104,7 +104,7 @@ fn a_knock_is_denied_by_kicking() {
         assert_eq!(denied["unsigned"]["prev_content"]["membership"], "knock");
         bob.sync(Sync::initial()).await.silent(&room);
         // Another try is another knock.
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bobs.until_in("knock", &room).await;
     });
 }
@@ -115,9 +115,9 @@ fn a_knock_is_withdrawn_by_leaving() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         let mut bobs = bob.listens().await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bobs.until_in("knock", &room).await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         let news = bobs.until_in("leave", &room).await;
         assert_eq!(news.left(&room).membership(&bob), Some("leave"));
         assert_eq!(alice.membership(&room, &bob).await, "leave");
@@ -129,9 +129,9 @@ fn the_knocking_can_be_banned() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         let mut bobs = bob.listens().await;
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         let news = bobs.until_in("leave", &room).await;
         assert_eq!(news.left(&room).membership(&bob), Some("ban"));
         bob.knock(&room).await.forbidden().says("ban");
@@ -143,12 +143,12 @@ fn knocking_again_keeps_the_knock() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         let before = alice.sync(Sync::initial()).await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         alice.sync(Sync::since(&before)).await.silent(&room);
         // With something new to say it is a new knock.
-        bob.post(&["knock", &room], &json!({ "reason": "still here" })).await.ok();
+        bob.post(&["knock", &room], &json!({ "reason": "still here" })).await.granted();
         let news = alice.sync(Sync::since(&before)).await;
         let knock = news.joined(&room).happened("m.room.member", &bob.id).unwrap();
         assert_eq!(knock["content"]["reason"], "still here");
@@ -166,7 +166,7 @@ fn the_rule_must_allow_knocking() {
         }
         for rule in ["knock", "knock_restricted"] {
             let room = alice.room_with_rule(rule).await;
-            bob.knock(&room).await.ok();
+            bob.knock(&room).await.granted();
         }
     });
 }
@@ -192,7 +192,7 @@ fn the_version_must_know_knocking() {
             let room = alice.new_room(knock(version, rule)).await;
             let answer = bob.knock(&room).await;
             if allowed {
-                answer.ok();
+                answer.granted();
             } else {
                 answer.forbidden();
             }
@@ -206,13 +206,13 @@ fn the_invited_the_joined_and_the_banned_do_not_knock() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         alice.knock(&room).await.forbidden();
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bob.knock(&room).await.forbidden();
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         bob.knock(&room).await.forbidden();
-        bob.leave(&room).await.ok();
-        bob.knock(&room).await.ok();
-        alice.ban(&room, &bob).await.ok();
+        bob.leave(&room).await.granted();
+        bob.knock(&room).await.granted();
+        alice.ban(&room, &bob).await.granted();
         bob.knock(&room).await.forbidden();
         assert_eq!(alice.membership(&room, &bob).await, "ban");
     });
@@ -224,7 +224,7 @@ fn the_knocking_read_nothing() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         alice.say(&room, "inside").await;
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bob.state(&room).await.forbidden();
         bob.members(&room, &[]).await.forbidden();
         bob.messages(&room).await.forbidden();

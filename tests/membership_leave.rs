@@ -11,9 +11,9 @@ fn leaving_shows_at_both_sides_at_once() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
-        assert_eq!(bob.act(&room, "leave", json!({ "reason": "late" })).await.ok(), json!({}));
+        assert_eq!(bob.act(&room, "leave", json!({ "reason": "late" })).await.granted(), json!({}));
 
         let news = bobs.until_in("leave", &room).await;
         let leave = news.left(&room).happened("m.room.member", &bob.id).unwrap();
@@ -32,10 +32,10 @@ fn leaving_again_is_no_error_and_no_event() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         let (alices, bobs) = (alice.sync(Sync::initial()).await, bob.sync(Sync::initial()).await);
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         alice.sync(Sync::since(&alices)).await.silent(&room);
         bob.sync(Sync::since(&bobs)).await.silent(&room);
     });
@@ -46,12 +46,12 @@ fn the_last_member_may_leave() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
-        alice.invite(&room, &bob).await.ok();
-        alice.leave(&room).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        alice.leave(&room).await.granted();
         // The invitation stands, and can be declined though nobody is there.
         let before = bob.sync(Sync::initial()).await;
         before.invited(&room);
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         bob.sync(Sync::since(&before)).await.left(&room);
         bob.sync(Sync::initial()).await.silent(&room);
     });
@@ -62,9 +62,9 @@ fn an_invitation_to_an_empty_room_can_be_accepted() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.private_room().await;
-        alice.invite(&room, &bob).await.ok();
-        alice.leave(&room).await.ok();
-        bob.join(&room).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        alice.leave(&room).await.granted();
+        bob.join(&room).await.granted();
         assert_eq!(bob.joined_rooms().await, [room]);
     });
 }
@@ -74,8 +74,8 @@ fn who_left_may_not_act_or_look_on() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         bob.send(&room, json!({ "body": "psst" })).await.forbidden();
         bob.put_state(&room, "m.room.topic", "", json!({ "topic": "t" })).await.forbidden();
         bob.get(&["rooms", &room, "joined_members"]).await.forbidden();
@@ -100,7 +100,7 @@ fn the_banned_cannot_leave() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         bob.leave(&room).await.forbidden().says("ban");
         assert_eq!(alice.membership(&room, &bob).await, "ban");
     });

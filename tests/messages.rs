@@ -13,7 +13,7 @@ fn texts(page: &Value) -> Vec<&str> {
 }
 
 async fn page(user: &TestUser, room: &str, query: &[(&str, &str)]) -> Value {
-    user.query(&["rooms", room, "messages"], query).await.ok()
+    user.query(&["rooms", room, "messages"], query).await.granted()
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn a_message_reaches_everybody_live() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let (mut alices, mut bobs) = (alice.listens().await, bob.listens().await);
         let event_id = alice.say(&room, "hello").await;
         for (listener, own) in [(&mut alices, true), (&mut bobs, false)] {
@@ -152,7 +152,7 @@ fn a_page_can_be_filtered() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.say(&room, "of alice").await;
         bob.say(&room, "of bob").await;
         let filter = json!({ "types": ["m.room.message"], "senders": [bob.id] }).to_string();
@@ -173,7 +173,7 @@ fn one_event_is_read_by_its_id() {
         let room = alice.private_room().await;
         let other = alice.private_room().await;
         let event_id = alice.say(&room, "hello").await;
-        let event = alice.event(&room, &event_id).await.ok();
+        let event = alice.event(&room, &event_id).await.granted();
         assert_eq!(event["content"]["body"], "hello");
         assert_eq!(event["room_id"], room.as_str());
         assert_eq!(event["unsigned"]["membership"], "join");
@@ -191,10 +191,10 @@ fn sending_takes_membership_and_level() {
         let room = alice.public_room().await;
         let hello = json!({ "msgtype": "m.text", "body": "hello" });
         bob.send(&room, hello.clone()).await.forbidden();
-        bob.join(&room).await.ok();
-        bob.send(&room, hello.clone()).await.ok();
+        bob.join(&room).await.granted();
+        bob.send(&room, hello.clone()).await.granted();
         let levels = json!({ "events_default": 10 });
-        alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
+        alice.put_state(&room, "m.room.power_levels", "", levels).await.granted();
         bob.send(&room, hello).await.forbidden().says("10");
     });
 }
@@ -220,9 +220,10 @@ fn bad_input_is_told_apart() {
         alice.query(&messages, &query).await.refused_with_status(400);
         // Tokens of things that have not happened: the server has been restored from a backup.
         let sync = alice.sync(Sync::initial()).await.next_batch;
-        let line = alice.query(&messages, &[("dir", "b"), ("limit", "1")]).await.ok_str("start");
+        let line =
+            alice.query(&messages, &[("dir", "b"), ("limit", "1")]).await.granted_str("start");
         for token in [sync, line] {
-            alice.query(&messages, &[("dir", "b"), ("from", &token)]).await.ok();
+            alice.query(&messages, &[("dir", "b"), ("from", &token)]).await.granted();
             let future = format!("{token}0000000");
             for key in ["from", "to"] {
                 let query = [("dir", "b"), (key, &*future)];
@@ -241,7 +242,7 @@ fn many_senders_at_once_lose_nothing() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let sends = (0..40).map(|n| {
             let (user, room) = (if n % 2 == 0 { &alice } else { &bob }, &room);
             async move { user.say(room, &format!("number {n}")).await }

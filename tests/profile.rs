@@ -8,7 +8,7 @@ static SERVER: SharedServer = SharedServer::new();
 
 async fn rename(user: &TestUser, name: &str) {
     let body = json!({ "displayname": name });
-    user.put(&["profile", &user.id, "displayname"], &body).await.ok();
+    user.put(&["profile", &user.id, "displayname"], &body).await.granted();
 }
 
 #[test]
@@ -17,12 +17,12 @@ fn a_profile_is_set_and_read_by_all() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         rename(&alice, "Alice").await;
         let avatar = json!({ "avatar_url": "mxc://localhost/alice" });
-        alice.put(&["profile", &alice.id, "avatar_url"], &avatar).await.ok();
-        let profile = bob.get(&["profile", &alice.id]).await.ok();
+        alice.put(&["profile", &alice.id, "avatar_url"], &avatar).await.granted();
+        let profile = bob.get(&["profile", &alice.id]).await.granted();
         let both = json!({ "displayname": "Alice", "avatar_url": "mxc://localhost/alice" });
         assert_eq!(profile, both);
         let path = v3(&["profile", &alice.id, "displayname"]);
-        assert_eq!(server.http().get(&path).await.ok(), json!({ "displayname": "Alice" }));
+        assert_eq!(server.http().get(&path).await.granted(), json!({ "displayname": "Alice" }));
     });
 }
 
@@ -33,8 +33,8 @@ fn a_new_name_shows_in_every_room_at_once() {
         rename(&bob, "Bob").await;
         let first = alice.public_room().await;
         let second = alice.public_room().await;
-        bob.join(&first).await.ok();
-        bob.join(&second).await.ok();
+        bob.join(&first).await.granted();
+        bob.join(&second).await.granted();
         let before = alice.sync(Sync::initial()).await;
         rename(&bob, "Robert").await;
         let news = alice.sync(Sync::since(&before)).await;
@@ -52,10 +52,10 @@ fn only_joined_rooms_are_rewritten() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let left = alice.public_room().await;
-        bob.join(&left).await.ok();
-        bob.leave(&left).await.ok();
+        bob.join(&left).await.granted();
+        bob.leave(&left).await.granted();
         let invited = alice.private_room().await;
-        alice.invite(&invited, &bob).await.ok();
+        alice.invite(&invited, &bob).await.granted();
         rename(&bob, "Robert").await;
         assert_eq!(alice.membership(&left, &bob).await, "leave");
         assert_eq!(alice.membership(&invited, &bob).await, "invite");

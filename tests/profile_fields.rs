@@ -20,28 +20,28 @@ async fn get(user: &TestUser, field: &str) -> Answer {
 fn a_profile_has_the_fields_that_were_set() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
-        let whole = async || alice.get(&["profile", &alice.id]).await.ok();
+        let whole = async || alice.get(&["profile", &alice.id]).await.granted();
         assert_eq!(whole().await, json!({}));
-        set(&alice, "displayname", json!("Alice \u{1F407}")).await.ok();
-        set(&alice, "m.tz", json!("Europe/London")).await.ok();
-        set(&alice, "org.example.likes", json!({ "tea": [1, null, "late"] })).await.ok();
+        set(&alice, "displayname", json!("Alice \u{1F407}")).await.granted();
+        set(&alice, "m.tz", json!("Europe/London")).await.granted();
+        set(&alice, "org.example.likes", json!({ "tea": [1, null, "late"] })).await.granted();
         let expected = json!({
             "displayname": "Alice \u{1F407}",
             "m.tz": "Europe/London",
             "org.example.likes": { "tea": [1, null, "late"] },
         });
         assert_eq!(whole().await, expected);
-        assert_eq!(get(&alice, "m.tz").await.ok(), json!({ "m.tz": "Europe/London" }));
+        assert_eq!(get(&alice, "m.tz").await.granted(), json!({ "m.tz": "Europe/London" }));
         let more = json!({ "also": 1, "m.tz": "Europe/Paris", "displayname": 5 });
-        alice.put(&["profile", &alice.id, "m.tz"], &more).await.ok();
-        assert_eq!(get(&alice, "m.tz").await.ok(), json!({ "m.tz": "Europe/Paris" }));
-        set(&alice, "m.tz", json!("Europe/London")).await.ok();
+        alice.put(&["profile", &alice.id, "m.tz"], &more).await.granted();
+        assert_eq!(get(&alice, "m.tz").await.granted(), json!({ "m.tz": "Europe/Paris" }));
+        set(&alice, "m.tz", json!("Europe/London")).await.granted();
         // Anyone may read, without a token.
         let path = v3(&["profile", &alice.id]);
-        assert_eq!(server.http().get(&path).await.ok(), expected);
+        assert_eq!(server.http().get(&path).await.granted(), expected);
 
-        alice.delete(&["profile", &alice.id, "m.tz"]).await.ok();
-        alice.delete(&["profile", &alice.id, "m.tz"]).await.ok();
+        alice.delete(&["profile", &alice.id, "m.tz"]).await.granted();
+        alice.delete(&["profile", &alice.id, "m.tz"]).await.granted();
         get(&alice, "m.tz").await.refused(404, "M_NOT_FOUND").says("m.tz");
     });
 }
@@ -51,16 +51,16 @@ fn a_name_that_is_empty_or_null_is_none() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
         for field in ["displayname", "avatar_url"] {
-            assert_eq!(get(&alice, field).await.ok(), json!({}));
+            assert_eq!(get(&alice, field).await.granted(), json!({}));
             for nothing in [json!(""), json!(null)] {
-                set(&alice, field, json!("something")).await.ok();
-                assert_eq!(get(&alice, field).await.ok(), json!({ field: "something" }));
-                set(&alice, field, nothing).await.ok();
-                assert_eq!(get(&alice, field).await.ok(), json!({}));
+                set(&alice, field, json!("something")).await.granted();
+                assert_eq!(get(&alice, field).await.granted(), json!({ field: "something" }));
+                set(&alice, field, nothing).await.granted();
+                assert_eq!(get(&alice, field).await.granted(), json!({}));
             }
-            set(&alice, field, json!("something")).await.ok();
-            alice.delete(&["profile", &alice.id, field]).await.ok();
-            assert_eq!(get(&alice, field).await.ok(), json!({}));
+            set(&alice, field, json!("something")).await.granted();
+            alice.delete(&["profile", &alice.id, field]).await.granted();
+            assert_eq!(get(&alice, field).await.granted(), json!({}));
         }
     });
 }
@@ -69,7 +69,7 @@ fn a_name_that_is_empty_or_null_is_none() {
 fn values_and_names_have_limits() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
-        set(&alice, "displayname", json!("é".repeat(256))).await.ok();
+        set(&alice, "displayname", json!("é".repeat(256))).await.granted();
         let refused = |answer: Answer, code: &str| answer.refused(400, code);
         refused(set(&alice, "displayname", json!("é".repeat(257))).await, "M_INVALID_PARAM");
         refused(set(&alice, "avatar_url", json!("x".repeat(1001))).await, "M_INVALID_PARAM");
@@ -79,8 +79,8 @@ fn values_and_names_have_limits() {
         refused(set(&alice, &"a".repeat(256), json!(5)).await, "M_KEY_TOO_LARGE");
         let large = json!("x".repeat(65_000));
         refused(set(&alice, "org.example.a", large.clone()).await, "M_PROFILE_TOO_LARGE");
-        set(&alice, "displayname", json!("A")).await.ok();
-        set(&alice, "org.example.a", large).await.ok();
+        set(&alice, "displayname", json!("A")).await.granted();
+        set(&alice, "org.example.a", large).await.granted();
         let one_more = set(&alice, "org.example.b", json!("x".repeat(600))).await;
         refused(one_more, "M_PROFILE_TOO_LARGE").says("65536");
         let path = ["profile", &alice.id, "displayname"];

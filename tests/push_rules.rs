@@ -15,9 +15,9 @@ async fn get(user: &TestUser, path: &[&str]) -> Answer {
 fn everyone_has_the_default_rules() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
-        let all = get(&alice, &[""]).await.ok();
+        let all = get(&alice, &[""]).await.granted();
         assert_eq!(all["global"]["override"][0]["rule_id"], ".m.rule.master");
-        assert_eq!(get(&alice, &["global", ""]).await.ok(), all["global"]);
+        assert_eq!(get(&alice, &["global", ""]).await.granted(), all["global"]);
         let rules = ["override", "content", "room", "sender", "underride"]
             .into_iter()
             .flat_map(|kind| all["global"][kind].as_array().cloned().unwrap_or_default());
@@ -36,10 +36,10 @@ fn a_rule_is_read_alone() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
         let rule = ["global", "override", ".m.rule.master"];
-        let master = get(&alice, &rule).await.ok();
+        let master = get(&alice, &rule).await.granted();
         assert_eq!(master["rule_id"], ".m.rule.master");
         assert_eq!(master["default"], true);
-        let part = async |part: &str| get(&alice, &[&rule[..], &[part]].concat()).await.ok();
+        let part = async |part: &str| get(&alice, &[&rule[..], &[part]].concat()).await.granted();
         assert_eq!(part("enabled").await, json!({ "enabled": false }));
         assert_eq!(part("actions").await, json!({ "actions": [] }));
         for part in [&[][..], &["enabled"], &["actions"]] {

@@ -13,7 +13,7 @@ fn a_redacted_message_is_empty_everywhere() {
             let [alice, bob] = server.users(["alice", "bob"]).await;
             let options = json!({ "preset": "public_chat", "room_version": version });
             let room = alice.new_room(options).await;
-            bob.join(&room).await.ok();
+            bob.join(&room).await.granted();
             let event_id = bob.say(&room, "regretted").await;
             let mut alices = alice.listens().await;
             let txn = format!("txn{}", fresh());
@@ -31,7 +31,7 @@ fn a_redacted_message_is_empty_everywhere() {
                 assert_eq!(event["content"]["redacts"], event_id.as_str(), "version {version}");
             }
 
-            let event = alice.event(&room, &event_id).await.ok();
+            let event = alice.event(&room, &event_id).await.granted();
             assert_eq!(event["content"], json!({}));
             assert_eq!(event["unsigned"]["redacted_because"]["event_id"], redaction.as_str());
             assert_eq!(alice.reads(&room).await, Vec::<String>::new());
@@ -47,8 +47,8 @@ fn redacted_state_loses_its_content() {
         let room = alice.private_room().await;
         let topic = json!({ "topic": "regretted" });
         let event_id = alice.put_state(&room, "m.room.topic", "", topic).await.event_id();
-        alice.redact(&room, &event_id).await.ok();
-        assert_eq!(alice.state_event(&room, "m.room.topic", "").await.ok(), json!({}));
+        alice.redact(&room, &event_id).await.granted();
+        assert_eq!(alice.state_event(&room, "m.room.topic", "").await.granted(), json!({}));
     });
 }
 
@@ -58,9 +58,9 @@ fn a_redacted_membership_stays_a_membership() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let content = json!({ "membership": "join", "displayname": "A bad name", "extra": 1 });
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let event_id = bob.put_member(&room, &bob, content).await.event_id();
-        alice.redact(&room, &event_id).await.ok();
+        alice.redact(&room, &event_id).await.granted();
         assert_eq!(alice.member(&room, &bob).await, json!({ "membership": "join" }));
         bob.say(&room, "still here").await;
     });
@@ -71,12 +71,12 @@ fn others_messages_take_the_level() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        carol.join(&room).await.ok();
+        bob.join(&room).await.granted();
+        carol.join(&room).await.granted();
         let event_id = bob.say(&room, "hello").await;
         carol.redact(&room, &event_id).await.forbidden().says("50");
         assert_eq!(alice.reads(&room).await, ["hello"]);
-        alice.redact(&room, &event_id).await.ok();
+        alice.redact(&room, &event_id).await.granted();
         assert_eq!(alice.reads(&room).await, Vec::<String>::new());
     });
 }
@@ -86,9 +86,9 @@ fn only_members_redact() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let event_id = bob.say(&room, "hello").await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         bob.redact(&room, &event_id).await.forbidden();
         assert_eq!(alice.reads(&room).await, ["hello"]);
     });

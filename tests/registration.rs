@@ -79,10 +79,10 @@ fn a_server_with_a_token_takes_who_has_it() {
         assert_ne!(&other["session"], session);
         assert_eq!(other["completed"], json!(["m.login.registration_token"]));
         register(http, with(dummy)).await.refused_challenge();
-        let done = register(http, with(stage("open sesame"))).await.ok();
+        let done = register(http, with(stage("open sesame"))).await.granted();
         assert_eq!(done["user_id"], "@alice:localhost");
 
-        let valid = async |token: &str| http.query(&VALIDITY, &[("token", token)]).await.ok();
+        let valid = async |token: &str| http.query(&VALIDITY, &[("token", token)]).await.granted();
         assert_eq!(valid("open sesame").await, json!({ "valid": true }));
         assert_eq!(valid("open barley").await, json!({ "valid": false }));
         http.get(&VALIDITY).await.refused(400, "M_MISSING_PARAM");
@@ -99,7 +99,7 @@ fn where_registration_is_open_nobody_needs_the_token() {
             { "stages": ["m.login.registration_token", "m.login.dummy"] },
         ]);
         assert_eq!(question["flows"], flows);
-        register(server.http(), account("alice")).await.ok();
+        register(server.http(), account("alice")).await.granted();
     });
 }
 
@@ -152,14 +152,14 @@ fn guests_and_application_services_are_told_no() {
 fn capitals_become_small_and_nameless_accounts_get_a_name() {
     SERVER.run(async |server| {
         let name = name("alice");
-        let done = register(server.http(), account(&name.to_uppercase())).await.ok();
+        let done = register(server.http(), account(&name.to_uppercase())).await.granted();
         assert_eq!(done["user_id"], format!("@{name}:localhost"));
         register(server.http(), account(&name)).await.refused(400, "M_USER_IN_USE").says(&name);
 
         let mut nameless = account("");
         nameless.as_object_mut().unwrap().remove("username");
-        let first = register(server.http(), nameless.clone()).await.ok();
-        let second = register(server.http(), nameless).await.ok();
+        let first = register(server.http(), nameless.clone()).await.granted();
+        let second = register(server.http(), nameless).await.granted();
         assert_ne!(first["user_id"], second["user_id"]);
         register(server.http(), account("")).await.refused(400, "M_INVALID_USERNAME");
         let long = "a".repeat(250);
@@ -190,7 +190,7 @@ fn empty_and_endless_passwords_are_refused() {
             body["password"] = json!(password);
             register(server.http(), body).await.refused(400, "M_WEAK_PASSWORD");
         }
-        register(server.http(), account(&name)).await.ok();
+        register(server.http(), account(&name)).await.granted();
     });
 }
 
@@ -201,11 +201,11 @@ fn the_first_device_is_as_the_client_wants_it() {
         body["device_id"] = json!("WONDERLAND");
         body["initial_device_display_name"] = json!("the looking glass");
         body["refresh_token"] = json!(true);
-        let done = register(server.http(), body).await.ok();
+        let done = register(server.http(), body).await.granted();
         assert_eq!(done["device_id"], "WONDERLAND");
         assert_eq!(done["expires_in_ms"], 3_600_000);
         let refresh = json!({ "refresh_token": done["refresh_token"] });
-        server.http().post(&v3(&["refresh"]), &refresh).await.ok();
+        server.http().post(&v3(&["refresh"]), &refresh).await.granted();
 
         let mut body = account(&name("alice"));
         body["device_id"] = json!("x".repeat(256));

@@ -28,30 +28,30 @@ fn everything_is_as_before() {
         let joined = alice.new_room(json!({ "name": "Joined", "room_alias_name": "joined" })).await;
         alice.bring(&joined, &bob).await;
         let invited = alice.private_room().await;
-        alice.invite(&invited, &bob).await.ok();
+        alice.invite(&invited, &bob).await.granted();
         let knocked = alice.room_with_rule("knock").await;
-        bob.knock(&knocked).await.ok();
+        bob.knock(&knocked).await.granted();
         let left = alice.public_room().await;
-        bob.join(&left).await.ok();
+        bob.join(&left).await.granted();
         alice.say(&left, "while bob is there").await;
-        bob.leave(&left).await.ok();
+        bob.leave(&left).await.granted();
         alice.say(&left, "when bob has gone").await;
         let forgotten = alice.public_room().await;
-        bob.join(&forgotten).await.ok();
-        bob.leave(&forgotten).await.ok();
-        bob.forget(&forgotten).await.ok();
+        bob.join(&forgotten).await.granted();
+        bob.leave(&forgotten).await.granted();
+        bob.forget(&forgotten).await.granted();
         let sent = alice
             .send_as(&joined, "m.room.message", "same", json!({ "body": "one" }))
             .await
             .event_id();
         let redacted = alice.say(&joined, "regretted").await;
-        alice.redact(&joined, &redacted).await.ok();
+        alice.redact(&joined, &redacted).await.granted();
         let filter = json!({ "room": { "timeline": { "limit": 1 } } });
-        let filter = bob.post(&["user", &bob.id, "filter"], &filter).await.ok_str("filter_id");
+        let filter = bob.post(&["user", &bob.id, "filter"], &filter).await.granted_str("filter_id");
         let logged_out = bob.another_device().await;
-        logged_out.post_empty(&["logout"]).await.ok();
+        logged_out.post_empty(&["logout"]).await.granted();
         let before = bob.sync(Sync::initial()).await;
-        let state = alice.state(&joined).await.ok();
+        let state = alice.state(&joined).await.granted();
 
         let server = server.restart();
         let (alice, bob) = (alice.at(&server.http()), bob.at(&server.http()));
@@ -68,11 +68,14 @@ fn everything_is_as_before() {
         now.silent(&left);
         now.silent(&forgotten);
         assert_eq!(ageless(now.body["rooms"].clone()), ageless(before.body["rooms"].clone()));
-        assert_eq!(ageless(alice.state(&joined).await.ok()), ageless(state));
+        assert_eq!(ageless(alice.state(&joined).await.granted()), ageless(state));
         assert_eq!(bob.reads(&left).await, ["while bob is there"]);
         bob.messages(&forgotten).await.forbidden();
         assert!(
-            alice.event(&joined, &redacted).await.ok()["content"].as_object().unwrap().is_empty()
+            alice.event(&joined, &redacted).await.granted()["content"]
+                .as_object()
+                .unwrap()
+                .is_empty()
         );
         let limited = bob.sync(Sync::initial().with("filter", &filter)).await;
         assert_eq!(limited.joined(&joined).timeline().len(), 1);
@@ -86,11 +89,11 @@ fn everything_is_as_before() {
 
         // And it all goes on.
         let mut bobs = bob.listens().await;
-        bob.join(&invited).await.ok();
+        bob.join(&invited).await.granted();
         bobs.until_in("join", &invited).await;
-        alice.invite(&knocked, &bob).await.ok();
+        alice.invite(&knocked, &bob).await.granted();
         bobs.until_in("invite", &knocked).await;
-        bob.join_by("#joined:localhost").await.ok();
+        bob.join_by("#joined:localhost").await.granted();
         alice.say(&joined, "welcome back").await;
         let news = bob.sync(Sync::since(&quiet)).await;
         assert_eq!(news.joined(&joined).said(), ["welcome back"]);

@@ -9,13 +9,13 @@ static SERVER: SharedServer = SharedServer::new();
 /// The types of a room's events in the order in which they were made.
 async fn history(user: &TestUser, room: &str) -> Vec<String> {
     let query = [("dir", "f"), ("limit", "100")];
-    let page = user.query(&["rooms", room, "messages"], &query).await.ok();
+    let page = user.query(&["rooms", room, "messages"], &query).await.granted();
     let chunk = page["chunk"].as_array().cloned().unwrap_or_default();
     chunk.iter().map(|event| event["type"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 async fn state(user: &TestUser, room: &str) -> Vec<Value> {
-    user.state(room).await.ok().as_array().cloned().unwrap_or_default()
+    user.state(room).await.granted().as_array().cloned().unwrap_or_default()
 }
 
 #[test]
@@ -43,20 +43,20 @@ fn a_room_is_of_version_12_unless_asked_otherwise() {
 fn every_advertised_version_can_be_created() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
-        let capabilities = alice.get(&["capabilities"]).await.ok();
+        let capabilities = alice.get(&["capabilities"]).await.granted();
         let versions = &capabilities["capabilities"]["m.room_versions"];
         assert_eq!(versions["default"], "12");
         for version in ["6", "7", "8", "9", "10", "11", "12"] {
             assert_eq!(versions["available"][version], "stable", "{versions}");
             let room =
                 alice.new_room(json!({ "room_version": version, "preset": "public_chat" })).await;
-            bob.join(&room).await.ok();
+            bob.join(&room).await.granted();
             bob.say(&room, "hello").await;
-            let create = bob.state_event(&room, "m.room.create", "").await.ok();
+            let create = bob.state_event(&room, "m.room.create", "").await.granted();
             assert_eq!(create["room_version"], version);
             if version != "12" {
                 assert!(room.contains(':'), "{room}");
-                let levels = bob.state_event(&room, "m.room.power_levels", "").await.ok();
+                let levels = bob.state_event(&room, "m.room.power_levels", "").await.granted();
                 assert_eq!(levels["users"][&alice.id], 100, "version {version}");
             }
         }
@@ -140,7 +140,7 @@ fn the_visibility_chooses_a_preset_where_none_is_given() {
         let alice = server.user("alice").await;
         for (visibility, rule) in [("public", "public"), ("private", "invite")] {
             let room = alice.new_room(json!({ "visibility": visibility })).await;
-            let rules = alice.state_event(&room, "m.room.join_rules", "").await.ok();
+            let rules = alice.state_event(&room, "m.room.join_rules", "").await.granted();
             assert_eq!(rules["join_rule"], rule);
         }
     });
@@ -160,9 +160,9 @@ fn initial_state_wins_over_the_preset() {
                 ],
             }))
             .await;
-        let rules = alice.state_event(&room, "m.room.join_rules", "").await.ok();
+        let rules = alice.state_event(&room, "m.room.join_rules", "").await.granted();
         assert_eq!(rules["join_rule"], "knock");
-        let two = alice.state_event(&room, "org.example.thing", "two").await.ok();
+        let two = alice.state_event(&room, "org.example.thing", "two").await.granted();
         assert_eq!(two, json!({ "n": 2 }));
     });
 }
@@ -209,7 +209,7 @@ fn the_invited_are_told_at_once() {
         assert_eq!(invite["content"]["membership"], "invite");
         assert_eq!(invite["content"]["is_direct"], true);
         assert_eq!(find(stripped, "m.room.name", "")["content"]["name"], "Us");
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
     });
 }
 
@@ -224,14 +224,16 @@ fn trusted_invitees_are_creators_in_version_12() {
                 "creation_content": { "additional_creators": [bob.id] },
             }))
             .await;
-        let create = alice.state_event(&room, "m.room.create", "").await.ok();
+        let create = alice.state_event(&room, "m.room.create", "").await.granted();
         let mut creators: Vec<String> =
             serde_json::from_value(create["additional_creators"].clone()).unwrap();
         creators.sort();
         assert_eq!(creators, [bob.id.clone(), carol.id.clone()], "each once");
         // A creator may do what needs the highest level.
-        bob.join(&room).await.ok();
-        bob.put_state(&room, "m.room.power_levels", "", json!({ "state_default": 90 })).await.ok();
+        bob.join(&room).await.granted();
+        bob.put_state(&room, "m.room.power_levels", "", json!({ "state_default": 90 }))
+            .await
+            .granted();
         alice.kick(&room, &bob).await.forbidden();
     });
 }
@@ -244,7 +246,7 @@ fn trusted_invitees_get_the_creators_level_before_version_12() {
             "preset": "trusted_private_chat", "invite": [bob.id], "room_version": "11",
         });
         let room = alice.new_room(options).await;
-        let levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
+        let levels = alice.state_event(&room, "m.room.power_levels", "").await.granted();
         assert_eq!(levels["users"][&bob.id], 100);
         assert_eq!(levels["users"][&alice.id], 100);
     });
@@ -259,7 +261,7 @@ fn levels_can_be_overridden() {
                 "power_level_content_override": { "users": { &bob.id: 60 }, "invite": 42 },
             }))
             .await;
-        let levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
+        let levels = alice.state_event(&room, "m.room.power_levels", "").await.granted();
         assert_eq!(levels["users"], json!({ &bob.id: 60 }));
         assert_eq!(levels["invite"], 42);
         assert_eq!(levels["events"]["m.room.tombstone"], 150, "the rest stays");
@@ -272,7 +274,7 @@ fn levels_can_be_overridden() {
                 },
             }))
             .await;
-        let levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
+        let levels = alice.state_event(&room, "m.room.power_levels", "").await.granted();
         assert_eq!(levels["events"], json!({ "m.room.name": 0 }));
         assert_eq!(levels["users"], json!({ &alice.id: 100, &bob.id: 60 }));
         assert_eq!(levels["ban"], 50);
@@ -336,10 +338,10 @@ fn an_alias_belongs_to_one_room() {
         let options = json!({ "room_alias_name": name, "preset": "public_chat" });
         let room = alice.new_room(options.clone()).await;
         let alias = format!("#{name}:{}", server.name());
-        let canonical = alice.state_event(&room, "m.room.canonical_alias", "").await.ok();
+        let canonical = alice.state_event(&room, "m.room.canonical_alias", "").await.granted();
         assert_eq!(canonical["alias"], alias.as_str());
         bob.create_room(options).await.refused(400, "M_ROOM_IN_USE");
-        assert_eq!(bob.join_by(&alias).await.ok()["room_id"], room.as_str());
+        assert_eq!(bob.join_by(&alias).await.granted()["room_id"], room.as_str());
     });
 }
 

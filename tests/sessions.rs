@@ -46,11 +46,11 @@ async fn whoami(http: &Http, token: &str) -> Answer {
 fn whoami_names_user_and_device() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
-        let answer = alice.get(&["account", "whoami"]).await.ok();
+        let answer = alice.get(&["account", "whoami"]).await.granted();
         assert_eq!(answer, json!({ "user_id": alice.id, "device_id": alice.device_id }));
         // Where old clients put it.
         let path = v3(&["account", "whoami"]);
-        server.http().query(&path, &[("access_token", &alice.token)]).await.ok();
+        server.http().query(&path, &[("access_token", &alice.token)]).await.granted();
         server.http().get(&path).await.refused(401, "M_MISSING_TOKEN");
         let unknown = whoami(server.http(), "mxa_unknown").await;
         assert_ne!(unknown.body["soft_logout"], true);
@@ -62,7 +62,7 @@ fn whoami_names_user_and_device() {
 fn the_ways_to_log_in_are_listed_and_others_refused() {
     SERVER.run(async |server| {
         let http = server.http();
-        let types = http.get(&v3(&["login"])).await.ok();
+        let types = http.get(&v3(&["login"])).await.granted();
         assert_eq!(types, json!({ "flows": [{ "type": "m.login.password" }] }));
         let login = async |body: Value| http.post(&v3(&["login"]), &body).await;
         login(json!({ "type": "m.login.token", "token": "x" })).await.refused(400, "M_UNKNOWN");
@@ -81,7 +81,7 @@ fn a_device_that_logs_in_is_as_the_client_wants_it() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
         let named = json!({ "device_id": "WONDERLAND" });
-        let answer = log_in(server.http(), &alice, named).await.ok();
+        let answer = log_in(server.http(), &alice, named).await.granted();
         assert_eq!(answer["device_id"], "WONDERLAND");
         assert_eq!(answer["home_server"], "localhost");
         assert_eq!(answer.get("refresh_token"), None);
@@ -89,7 +89,7 @@ fn a_device_that_logs_in_is_as_the_client_wants_it() {
         log_in(server.http(), &alice, long).await.refused(400, "M_INVALID_PARAM");
         // Some send it empty for none.
         let empty = log_in(server.http(), &alice, json!({ "device_id": "" })).await;
-        assert_ne!(empty.ok_str("device_id"), "");
+        assert_ne!(empty.granted_str("device_id"), "");
     });
 }
 
@@ -97,25 +97,25 @@ fn a_device_that_logs_in_is_as_the_client_wants_it() {
 fn the_old_pair_is_good_until_the_next_one_is_used() {
     SERVER.run(async |server| {
         let (http, alice) = (server.http(), server.user("alice").await);
-        let first = log_in(http, &alice, json!({ "refresh_token": true })).await.ok();
+        let first = log_in(http, &alice, json!({ "refresh_token": true })).await.granted();
         let first = Pair::of(&first);
-        whoami(http, &first.access).await.ok();
+        whoami(http, &first.access).await.granted();
 
-        let lost = Pair::of(&refresh(http, &first.refresh).await.ok());
-        whoami(http, &first.access).await.ok();
+        let lost = Pair::of(&refresh(http, &first.refresh).await.granted());
+        whoami(http, &first.access).await.granted();
         // The answer was lost, and the client asks again.
-        let next = Pair::of(&refresh(http, &first.refresh).await.ok());
+        let next = Pair::of(&refresh(http, &first.refresh).await.granted());
         whoami(http, &lost.access).await.refused(401, "M_UNKNOWN_TOKEN");
-        whoami(http, &first.access).await.ok();
+        whoami(http, &first.access).await.granted();
 
-        whoami(http, &next.access).await.ok();
-        whoami(http, &next.access).await.ok();
+        whoami(http, &next.access).await.granted();
+        whoami(http, &next.access).await.granted();
         whoami(http, &first.access).await.refused(401, "M_UNKNOWN_TOKEN");
         for used in [&first.refresh, &lost.refresh, &next.access] {
             refresh(http, used).await.refused(401, "M_UNKNOWN_TOKEN");
         }
 
-        http.with_token(&next.access).post_empty(&v3(&["logout"])).await.ok();
+        http.with_token(&next.access).post_empty(&v3(&["logout"])).await.granted();
         whoami(http, &next.access).await.refused(401, "M_UNKNOWN_TOKEN");
         refresh(http, &next.refresh).await.refused(401, "M_UNKNOWN_TOKEN");
         http.post(&v3(&["refresh"]), &json!({})).await.refused(400, "M_MISSING_PARAM");
@@ -128,20 +128,20 @@ fn what_can_be_refreshed_expires_and_the_rest_does_not() {
         let clock = Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(1_000_000_000)));
         let server = TestServer::start_with(clock.clone(), |_| {}).await;
         let (http, alice) = (server.http(), server.user("alice").await);
-        let pair = log_in(http, &alice, json!({ "refresh_token": true })).await.ok();
+        let pair = log_in(http, &alice, json!({ "refresh_token": true })).await.granted();
         let lifetime = pair["expires_in_ms"].as_u64().unwrap();
         let pair = Pair::of(&pair);
 
         clock.advance(Duration::from_millis(lifetime - 1));
-        whoami(http, &pair.access).await.ok();
+        whoami(http, &pair.access).await.granted();
         clock.advance(Duration::from_millis(1));
         let expired = whoami(http, &pair.access).await;
         assert_eq!(expired.body["soft_logout"], true, "{}", expired.text);
         expired.refused(401, "M_UNKNOWN_TOKEN");
-        whoami(http, &alice.token).await.ok();
+        whoami(http, &alice.token).await.granted();
 
-        let next = Pair::of(&refresh(http, &pair.refresh).await.ok());
-        whoami(http, &next.access).await.ok();
+        let next = Pair::of(&refresh(http, &pair.refresh).await.granted());
+        whoami(http, &next.access).await.granted();
     });
 }
 
@@ -149,7 +149,7 @@ fn what_can_be_refreshed_expires_and_the_rest_does_not() {
 fn a_closed_account_is_closed_at_once() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
-        alice.get(&["account", "whoami"]).await.ok();
+        alice.get(&["account", "whoami"]).await.granted();
         let id = UserId::parse(&alice.id).unwrap();
         server.app().users.deactivate(&id).await.unwrap();
         alice.get(&["account", "whoami"]).await.refused(401, "M_UNKNOWN_TOKEN");
@@ -168,10 +168,10 @@ fn a_new_password_ends_what_the_old_one_began() {
         let id = UserId::parse(&alice.id).unwrap();
         let users = &server.app().users;
         users.set_password(&id, "off with her head".to_owned(), false).await.unwrap();
-        alice.get(&["account", "whoami"]).await.ok();
+        alice.get(&["account", "whoami"]).await.granted();
         log_in(server.http(), &alice, json!({})).await.forbidden();
         users.set_password(&id, alice.password.clone(), true).await.unwrap();
         alice.get(&["account", "whoami"]).await.refused(401, "M_UNKNOWN_TOKEN");
-        log_in(server.http(), &alice, json!({})).await.ok();
+        log_in(server.http(), &alice, json!({})).await.granted();
     });
 }

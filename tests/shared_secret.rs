@@ -31,7 +31,7 @@ fn sign(secret: &str, parts: &[&str]) -> String {
 }
 
 async fn nonce(http: &Http) -> String {
-    http.get(&PATH).await.ok_str("nonce")
+    http.get(&PATH).await.granted_str("nonce")
 }
 
 /// A signed request of a script.
@@ -57,21 +57,21 @@ fn a_script_makes_accounts_where_registration_is_closed() {
             async |user: &str| users.is_admin(&UserId::parse(user).unwrap()).await.unwrap();
 
         let body = request(http, "alice", false).await;
-        let alice = post(http, &body).await.ok();
+        let alice = post(http, &body).await.granted();
         assert_eq!(alice["user_id"], "@alice:localhost");
         assert_eq!(alice["home_server"], "localhost");
         assert!(!is_admin("@alice:localhost").await);
         let session = http.with_token(alice["access_token"].as_str().unwrap());
-        let whoami = session.get(&v3(&["account", "whoami"])).await.ok();
+        let whoami = session.get(&v3(&["account", "whoami"])).await.granted();
         assert_eq!(whoami["device_id"], alice["device_id"]);
 
         let mut body = request(http, "queen", true).await;
         body["displayname"] = json!("The Queen");
         body["inhibit_login"] = json!(true);
-        let queen = post(http, &body).await.ok();
+        let queen = post(http, &body).await.granted();
         assert_eq!(queen, json!({ "user_id": "@queen:localhost", "home_server": "localhost" }));
         assert!(is_admin("@queen:localhost").await);
-        let profile = http.get(&v3(&["profile", "@queen:localhost"])).await.ok();
+        let profile = http.get(&v3(&["profile", "@queen:localhost"])).await.granted();
         assert_eq!(profile, json!({ "displayname": "The Queen" }));
 
         let nonce = nonce(http).await;
@@ -79,7 +79,7 @@ fn a_script_makes_accounts_where_registration_is_closed() {
         let bot = json!({
             "nonce": nonce, "username": "Bot", "password": "pw", "user_type": "bot", "mac": mac,
         });
-        assert_eq!(post(http, &bot).await.ok()["user_id"], "@bot:localhost");
+        assert_eq!(post(http, &bot).await.granted()["user_id"], "@bot:localhost");
     });
 }
 
@@ -120,7 +120,7 @@ fn bad_requests_are_told_what_is_wrong() {
         let body = request(http, "a b", false).await;
         post(http, &body).await.refused(400, "M_INVALID_USERNAME");
         let body = request(http, "alice", false).await;
-        post(http, &body).await.ok();
+        post(http, &body).await.granted();
         let body = request(http, "alice", false).await;
         post(http, &body).await.refused(400, "M_USER_IN_USE");
     });
@@ -137,7 +137,7 @@ fn a_nonce_is_good_for_a_minute() {
         post(http, &body).await.refused(400, "M_UNKNOWN").says("minute");
         let body = request(http, "alice", false).await;
         clock.advance(Duration::from_mins(1));
-        post(http, &body).await.ok();
+        post(http, &body).await.granted();
     });
 }
 

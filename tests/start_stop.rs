@@ -49,7 +49,7 @@ fn waiting_syncs_are_answered_when_it_stops() {
         let alice = TestUser::register(&server.http(), "alice").await;
         let bob = TestUser::register(&server.http(), "bob").await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let alices = alice.sync(Sync::initial()).await;
         let bobs = bob.sync(Sync::initial()).await;
         let waiting = async |user: &TestUser, since| {

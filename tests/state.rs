@@ -14,9 +14,9 @@ fn state_is_put_and_read_back() {
         let room = alice.private_room().await;
         let topic = json!({ "topic": "Of things", "org.example": { "kept": [1, null] } });
         let event_id = alice.put_state(&room, "m.room.topic", "", topic.clone()).await.event_id();
-        assert_eq!(alice.state_event(&room, "m.room.topic", "").await.ok(), topic);
+        assert_eq!(alice.state_event(&room, "m.room.topic", "").await.granted(), topic);
 
-        let state = alice.state(&room).await.ok();
+        let state = alice.state(&room).await.granted();
         let event = find(state.as_array().unwrap(), "m.room.topic", "");
         assert_eq!(event["event_id"], event_id.as_str());
         assert_eq!(event["room_id"], room.as_str());
@@ -36,14 +36,14 @@ fn the_empty_key_may_be_left_out() {
         let room = alice.private_room().await;
         // Without a slash at the end, and with one.
         let path = ["rooms", &room, "state", "m.room.name"];
-        alice.put(&path, &json!({ "name": "one" })).await.ok();
-        assert_eq!(alice.get(&path).await.ok(), json!({ "name": "one" }));
+        alice.put(&path, &json!({ "name": "one" })).await.granted();
+        assert_eq!(alice.get(&path).await.granted(), json!({ "name": "one" }));
         assert_eq!(
-            alice.state_event(&room, "m.room.name", "").await.ok(),
+            alice.state_event(&room, "m.room.name", "").await.granted(),
             json!({ "name": "one" })
         );
-        alice.put_state(&room, "m.room.name", "", json!({ "name": "two" })).await.ok();
-        assert_eq!(alice.get(&path).await.ok(), json!({ "name": "two" }));
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "two" })).await.granted();
+        assert_eq!(alice.get(&path).await.granted(), json!({ "name": "two" }));
     });
 }
 
@@ -53,11 +53,11 @@ fn a_whole_event_can_be_asked_for() {
         let alice = server.user("alice").await;
         let room = alice.private_room().await;
         let path = ["rooms", &room, "state", "m.room.create", ""];
-        let event = alice.query(&path, &[("format", "event")]).await.ok();
+        let event = alice.query(&path, &[("format", "event")]).await.granted();
         assert_eq!(event["type"], "m.room.create");
         assert_eq!(event["room_id"], room.as_str());
         assert_eq!(event["content"]["room_version"], "12");
-        let content = alice.query(&path, &[("format", "content")]).await.ok();
+        let content = alice.query(&path, &[("format", "content")]).await.granted();
         assert_eq!(content, event["content"]);
         let other = alice.query(&path, &[("format", "xml")]).await;
         other.refused(400, "M_INVALID_PARAM").says("xml").says("content");
@@ -71,10 +71,10 @@ fn keys_of_any_letters_are_kept_apart() {
         let room = alice.private_room().await;
         let keys = ["a/b", "a%2Fb", "ä ö", "?x=1#y", "plain", "🏠"];
         for key in keys {
-            alice.put_state(&room, "org.example.key", key, json!({ "key": key })).await.ok();
+            alice.put_state(&room, "org.example.key", key, json!({ "key": key })).await.granted();
         }
         for key in keys {
-            let content = alice.state_event(&room, "org.example.key", key).await.ok();
+            let content = alice.state_event(&room, "org.example.key", key).await.granted();
             assert_eq!(content, json!({ "key": key }));
         }
     });
@@ -103,7 +103,7 @@ fn a_change_shows_what_it_replaces() {
         let topic = json!({ "topic": "one" });
         let first = alice.put_state(&room, "m.room.topic", "", topic.clone()).await.event_id();
         let before = alice.sync(Sync::initial()).await;
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "two" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "two" })).await.granted();
         let news = alice.sync(Sync::since(&before)).await;
         let event = news.joined(&room).happened("m.room.topic", "").unwrap();
         assert_eq!(event["unsigned"]["prev_content"], topic);
@@ -116,12 +116,12 @@ fn state_takes_its_level() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let topic = json!({ "topic": "mine" });
         bob.put_state(&room, "m.room.topic", "", topic.clone()).await.forbidden().says("50");
         let levels = json!({ "events": { "m.room.topic": 0 } });
-        alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
-        bob.put_state(&room, "m.room.topic", "", topic).await.ok();
+        alice.put_state(&room, "m.room.power_levels", "", levels).await.granted();
+        bob.put_state(&room, "m.room.topic", "", topic).await.granted();
         bob.put_state(&room, "m.room.name", "", json!({ "name": "mine" })).await.forbidden();
     });
 }
@@ -131,10 +131,10 @@ fn a_key_that_is_a_user_belongs_to_that_user() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let levels = json!({ "events": { "org.example.own": 0 } });
-        alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
-        bob.put_state(&room, "org.example.own", &bob.id, json!({})).await.ok();
+        alice.put_state(&room, "m.room.power_levels", "", levels).await.granted();
+        bob.put_state(&room, "org.example.own", &bob.id, json!({})).await.granted();
         bob.put_state(&room, "org.example.own", &alice.id, json!({})).await.forbidden();
         bob.put_state(&room, "org.example.own", "@nobody:localhost", json!({})).await.forbidden();
     });
@@ -153,8 +153,8 @@ fn nobody_gives_more_power_than_they_have() {
                 },
             }))
             .await;
-        bob.join(&room).await.ok();
-        let levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
+        bob.join(&room).await.granted();
+        let levels = alice.state_event(&room, "m.room.power_levels", "").await.granted();
         let with = |user: &str, level: i64| {
             let mut levels = levels.clone();
             levels["users"][user] = json!(level);
@@ -164,7 +164,7 @@ fn nobody_gives_more_power_than_they_have() {
         put(with(&bob.id, 51)).await.forbidden();
         put(with("@dave:localhost", 51)).await.forbidden();
         put(with(&carol.id, 49)).await.forbidden();
-        put(with("@dave:localhost", 50)).await.ok();
+        put(with("@dave:localhost", 50)).await.granted();
         put(with(&alice.id, 100)).await.refused_with_status(400);
     });
 }
@@ -184,7 +184,7 @@ fn broken_levels_are_bad_input() {
             let answer = alice.put_state(&room, "m.room.power_levels", "", levels.clone()).await;
             assert!([400, 403].contains(&answer.status), "{levels}: {}", answer.text);
         }
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "still" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "still" })).await.granted();
     });
 }
 
@@ -213,8 +213,8 @@ fn outsiders_read_and_write_nothing() {
         bob.state(&room).await.forbidden();
         bob.state_event(&room, "m.room.create", "").await.forbidden();
         bob.put_state(&room, "m.room.topic", "", json!({})).await.forbidden();
-        carol.join(&room).await.ok();
-        alice.ban(&room, &carol).await.ok();
+        carol.join(&room).await.granted();
+        alice.ban(&room, &carol).await.granted();
         carol.state(&room).await.forbidden();
         carol.state_event(&room, "m.room.create", "").await.forbidden();
     });
@@ -227,9 +227,9 @@ fn what_anyone_may_read_anyone_reads() {
         let open = json!({ "history_visibility": "world_readable" });
         let state = json!([{ "type": "m.room.history_visibility", "content": open }]);
         let room = alice.new_room(json!({ "initial_state": state, "name": "Open" })).await;
-        let name = bob.state_event(&room, "m.room.name", "").await.ok();
+        let name = bob.state_event(&room, "m.room.name", "").await.granted();
         assert_eq!(name, json!({ "name": "Open" }));
-        bob.state(&room).await.ok();
+        bob.state(&room).await.granted();
     });
 }
 
@@ -266,9 +266,9 @@ fn nobody_shuts_out_their_own_server() {
         let set = alice.put_state(&room, "m.room.server_acl", "", acl.clone()).await.event_id();
         // What is left of one that is redacted lets nobody in.
         alice.redact(&room, &set).await.forbidden().says("redacted");
-        assert_eq!(alice.state_event(&room, "m.room.server_acl", "").await.ok(), acl);
+        assert_eq!(alice.state_event(&room, "m.room.server_acl", "").await.granted(), acl);
         // Under another key it means nothing.
-        alice.put_state(&room, "m.room.server_acl", "other", json!({})).await.ok();
+        alice.put_state(&room, "m.room.server_acl", "other", json!({})).await.granted();
     });
 }
 

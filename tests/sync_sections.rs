@@ -28,17 +28,17 @@ fn an_initial_sync_has_what_is_pending_and_what_is_joined() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let joined = alice.public_room().await;
-        bob.join(&joined).await.ok();
+        bob.join(&joined).await.granted();
         let invited = alice.private_room().await;
-        alice.invite(&invited, &bob).await.ok();
+        alice.invite(&invited, &bob).await.granted();
         let knocked = alice.room_with_rule("knock").await;
-        bob.knock(&knocked).await.ok();
+        bob.knock(&knocked).await.granted();
         let left = alice.public_room().await;
-        bob.join(&left).await.ok();
-        bob.leave(&left).await.ok();
+        bob.join(&left).await.granted();
+        bob.leave(&left).await.granted();
         let banned = alice.public_room().await;
-        bob.join(&banned).await.ok();
-        alice.ban(&banned, &bob).await.ok();
+        bob.join(&banned).await.granted();
+        alice.ban(&banned, &bob).await.granted();
 
         for _ in 0..2 {
             let answer = bob.sync(Sync::initial()).await;
@@ -59,12 +59,12 @@ fn what_is_pending_is_told_once() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let invited = alice.private_room().await;
-        alice.invite(&invited, &bob).await.ok();
+        alice.invite(&invited, &bob).await.granted();
         let knocked = alice.room_with_rule("knock").await;
-        bob.knock(&knocked).await.ok();
+        bob.knock(&knocked).await.granted();
         let first = bob.sync(Sync::initial()).await;
         alice.say(&invited, "you cannot see this").await;
-        alice.put_state(&knocked, "m.room.topic", "", json!({ "topic": "t" })).await.ok();
+        alice.put_state(&knocked, "m.room.topic", "", json!({ "topic": "t" })).await.granted();
         let second = bob.sync(Sync::since(&first)).await;
         second.silent(&invited);
         second.silent(&knocked);
@@ -76,9 +76,9 @@ fn leaving_is_told_once_even_without_asking_for_it() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         let second = bob.sync(Sync::since(&first)).await;
         assert_eq!(second.left(&room).membership(&bob), Some("leave"));
         alice.say(&room, "after bob").await;
@@ -97,12 +97,12 @@ fn nothing_after_the_leave_is_told() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
         alice.say(&room, "before").await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         alice.say(&room, "after").await;
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "after" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "after" })).await.granted();
         for options in [
             Sync::since(&first),
             Sync::since(&first).state_after(),
@@ -124,8 +124,8 @@ fn the_full_state_has_left_rooms_only_when_asked_for() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         let now = bob.sync(Sync::initial()).await;
         bob.sync(Sync::since(&now).full_state()).await.silent(&room);
         let answer = bob.sync(Sync::since(&now).full_state().filter(&include_leave())).await;
@@ -139,8 +139,8 @@ fn rooms_left_before_do_not_come_back() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
         let now = bob.sync(Sync::initial()).await;
         alice.say(&room, "later").await;
         bob.sync(Sync::since(&now).filter(&include_leave())).await.silent(&room);
@@ -156,7 +156,7 @@ fn a_new_room_comes_with_all_of_its_state() {
             alice.say(&room, &format!("number {n}")).await;
         }
         let first = bob.sync(Sync::initial()).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let answer = bob.sync(Sync::since(&first)).await;
         let there = answer.joined(&room);
         assert!(there.limited(), "more has happened than fits");
@@ -189,8 +189,8 @@ fn the_summary_counts_and_names_members() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        alice.invite(&room, &carol).await.ok();
+        bob.join(&room).await.granted();
+        alice.invite(&room, &carol).await.granted();
         let first = alice.sync(Sync::initial()).await;
         let summary = &first.joined(&room).value["summary"];
         assert_eq!(summary["m.joined_member_count"], 2);
@@ -198,7 +198,7 @@ fn the_summary_counts_and_names_members() {
         let mut heroes: Vec<String> = serde_json::from_value(summary["m.heroes"].clone()).unwrap();
         heroes.sort();
         assert_eq!(heroes, [bob.id.clone(), carol.id.clone()]);
-        carol.join(&room).await.ok();
+        carol.join(&room).await.granted();
         let second = alice.sync(Sync::since(&first)).await;
         let summary = &second.joined(&room).value["summary"];
         assert_eq!(summary["m.joined_member_count"], 3);
@@ -213,7 +213,7 @@ fn the_heroes_are_five_and_then_those_who_left() {
         let crowd = server.users(["a", "b", "c", "d", "e", "f", "g"]).await;
         let room = alice.public_room().await;
         for user in &crowd {
-            user.join(&room).await.ok();
+            user.join(&room).await.granted();
         }
         let heroes = async || -> Vec<String> {
             let answer = alice.sync(Sync::initial()).await;
@@ -223,7 +223,7 @@ fn the_heroes_are_five_and_then_those_who_left() {
         let first: Vec<String> = crowd[..5].iter().map(|user| user.id.clone()).collect();
         assert_eq!(heroes().await, first);
         for user in &crowd {
-            user.leave(&room).await.ok();
+            user.leave(&room).await.granted();
         }
         let after = heroes().await;
         assert_eq!(after.len(), 5, "an empty room is named after who was there: {after:?}");

@@ -21,17 +21,17 @@ fn what_some_clients_insist_on_is_there_and_what_is_not_known_is_not() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
         assert!(first.joined(&room).value.get("unread_notifications").is_none());
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         let left = bob.sync(Sync::since(&first)).await;
         // matrix-nio takes no room that was left without both, if they are empty or not.
         for part in ["state", "timeline"] {
             assert!(left.left(&room).value[part]["events"].is_array(), "{:#}", left.body);
         }
         assert!(left.left(&room).value["timeline"]["limited"].is_boolean());
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         let invited = bob.sync(Sync::since(&left)).await;
         assert!(invited.invited(&room).value["invite_state"]["events"].is_array());
         // Nothing happened: only the token.
@@ -60,7 +60,7 @@ fn a_summary_comes_only_when_it_has_changed() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let mut since = alice.sync(Sync::initial()).await;
         let summary = async |since: &mut _| {
             let answer = alice.sync(Sync::since(since)).await;
@@ -71,15 +71,15 @@ fn a_summary_comes_only_when_it_has_changed() {
         alice.say(&room, "hello").await;
         assert_eq!(summary(&mut since).await, None);
         let name = json!({ "membership": "join", "displayname": "Bobby" });
-        bob.put_member(&room, &bob, name).await.ok();
+        bob.put_member(&room, &bob, name).await.granted();
         assert_eq!(summary(&mut since).await, None, "nobody came or went");
-        alice.put_state(&room, "m.room.name", "", json!({ "name": "Named" })).await.ok();
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "Named" })).await.granted();
         let named = summary(&mut since).await.unwrap();
         assert!(named.get("m.heroes").is_none(), "the room has a name: {named}");
-        alice.put_state(&room, "m.room.name", "", json!({ "name": "" })).await.ok();
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "" })).await.granted();
         let nameless = summary(&mut since).await.unwrap();
         assert_eq!(nameless["m.heroes"], json!([bob.id]));
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         let alone = summary(&mut since).await.unwrap();
         assert_eq!(alone["m.joined_member_count"], 1);
         assert_eq!(alone["m.heroes"], json!([bob.id]), "who has left, if nobody else is there");
@@ -91,7 +91,7 @@ fn lazily_loaded_members_come_with_the_state_after_too() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.new_room(json!({ "preset": "public_chat", "name": "Named" })).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let lazy = json!({
             "room": { "state": { "lazy_load_members": true }, "timeline": { "limit": 20 } },
         });
@@ -103,7 +103,7 @@ fn lazily_loaded_members_come_with_the_state_after_too() {
                 "whoever is in the timeline: {after:#?}"
             );
         }
-        carol.join(&room).await.ok();
+        carol.join(&room).await.granted();
         bob.say(&room, "welcome").await;
         let next = alice.sync(Sync::since(&first).filter(&lazy).state_after()).await;
         let after = next.joined(&room).state_after();
@@ -118,15 +118,15 @@ fn who_came_back_is_not_misled_by_what_they_missed() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.new_room(history("joined")).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
         let topic = async |text: &str| {
-            alice.put_state(&room, "m.room.topic", "", json!({ "topic": text })).await.ok();
+            alice.put_state(&room, "m.room.topic", "", json!({ "topic": text })).await.granted();
         };
         topic("seen").await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         topic("missed").await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let answer = bob.sync(Sync::since(&first)).await;
         let there = answer.joined(&room);
         assert_eq!(there.happened("m.room.topic", "").unwrap()["content"]["topic"], "seen");
@@ -150,7 +150,7 @@ fn who_joins_sees_of_the_past_what_the_room_shows() {
             let room = alice.new_room(history(visibility)).await;
             let first = bob.sync(Sync::initial()).await;
             alice.say(&room, "before").await;
-            bob.join(&room).await.ok();
+            bob.join(&room).await.granted();
             alice.say(&room, "after").await;
             let answer = bob.sync(Sync::since(&first)).await;
             let there = answer.joined(&room);
@@ -168,13 +168,13 @@ fn a_room_that_was_left_twice_is_as_of_the_last_stay() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let first = bob.sync(Sync::initial()).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.say(&room, "first stay").await;
-        bob.leave(&room).await.ok();
-        bob.join(&room).await.ok();
+        bob.leave(&room).await.granted();
+        bob.join(&room).await.granted();
         alice.say(&room, "second stay").await;
-        alice.kick(&room, &bob).await.ok();
-        alice.ban(&room, &bob).await.ok();
+        alice.kick(&room, &bob).await.granted();
+        alice.ban(&room, &bob).await.granted();
         alice.say(&room, "without bob").await;
         let answer = bob.sync(Sync::since(&first)).await;
         let left = answer.left(&room);

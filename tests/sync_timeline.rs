@@ -23,7 +23,7 @@ fn without_a_gap_the_timeline_is_all_there_is() {
         let room = alice.private_room().await;
         let first = alice.sync(Sync::initial()).await;
         talk(&alice, &room, 4).await;
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "t" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "t" })).await.granted();
         let answer = alice.sync(Sync::since(&first)).await;
         let there = answer.joined(&room);
         assert!(!there.limited());
@@ -40,10 +40,10 @@ fn a_gap_carries_the_state_that_changed_in_it() {
         let alice = server.user("alice").await;
         let room = alice.private_room().await;
         let first = alice.sync(Sync::initial()).await;
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "one" })).await.ok();
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "two" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "one" })).await.granted();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "two" })).await.granted();
         talk(&alice, &room, 4).await;
-        alice.put_state(&room, "m.room.name", "", json!({ "name": "new" })).await.ok();
+        alice.put_state(&room, "m.room.name", "", json!({ "name": "new" })).await.granted();
 
         let answer = alice.sync(Sync::since(&first).filter(&limit(3))).await;
         let there = answer.joined(&room);
@@ -62,7 +62,7 @@ fn state_is_as_of_the_start_and_state_after_as_of_the_end() {
         let alice = server.user("alice").await;
         let room = alice.new_room(json!({ "topic": "old" })).await;
         talk(&alice, &room, 4).await;
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "new" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "new" })).await.granted();
         alice.say(&room, "the last").await;
         let filter = limit(3);
 
@@ -99,7 +99,7 @@ fn a_state_change_in_the_timeline_is_in_state_after() {
         let alice = server.user("alice").await;
         let room = alice.private_room().await;
         let first = alice.sync(Sync::initial()).await;
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "new" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "new" })).await.granted();
         let answer = alice.sync(Sync::since(&first).state_after()).await;
         let there = answer.joined(&room);
         assert!(there.happened("m.room.topic", "").is_some());
@@ -129,11 +129,11 @@ fn filters_choose_types_senders_and_rooms() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let other = alice.private_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = alice.sync(Sync::initial()).await;
         alice.say(&room, "of alice").await;
         bob.say(&room, "of bob").await;
-        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "t" })).await.ok();
+        alice.put_state(&room, "m.room.topic", "", json!({ "topic": "t" })).await.granted();
         alice.say(&other, "elsewhere").await;
         let said = async |filter: Value| {
             let answer = alice.sync(Sync::since(&first).filter(&json!({ "room": filter }))).await;
@@ -167,8 +167,8 @@ fn a_filter_can_be_left_with_the_server() {
         let room = alice.private_room().await;
         talk(&alice, &room, 5).await;
         let path = ["user", &alice.id, "filter"];
-        let id = alice.post(&path, &limit(2)).await.ok_str("filter_id");
-        let stored = alice.get(&["user", &alice.id, "filter", &id]).await.ok();
+        let id = alice.post(&path, &limit(2)).await.granted_str("filter_id");
+        let stored = alice.get(&["user", &alice.id, "filter", &id]).await.granted();
         assert_eq!(stored["room"]["timeline"]["limit"], 2);
         let answer = alice.sync(Sync::initial().with("filter", &id)).await;
         assert_eq!(answer.joined(&room).said(), ["number 3", "number 4"]);
@@ -188,7 +188,7 @@ fn a_room_without_a_name_comes_with_its_heroes() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         talk(&alice, &room, 12).await;
         let lazy = json!({ "room": { "state": { "lazy_load_members": true } } });
         let answer = alice.sync(Sync::initial().filter(&lazy)).await;
@@ -203,8 +203,8 @@ fn lazily_loaded_members_are_those_who_speak() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.new_room(json!({ "preset": "public_chat", "name": "Named" })).await;
-        bob.join(&room).await.ok();
-        carol.join(&room).await.ok();
+        bob.join(&room).await.granted();
+        carol.join(&room).await.granted();
         talk(&bob, &room, 12).await;
         let lazy = json!({
             "room": { "state": { "lazy_load_members": true }, "timeline": { "limit": 5 } },
@@ -227,13 +227,13 @@ fn a_gap_has_all_membership_changes_even_when_lazy() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
-        carol.join(&room).await.ok();
+        carol.join(&room).await.granted();
         let lazy = json!({
             "room": { "state": { "lazy_load_members": true }, "timeline": { "limit": 5 } },
         });
         let first = alice.sync(Sync::initial().filter(&lazy)).await;
-        bob.join(&room).await.ok();
-        carol.leave(&room).await.ok();
+        bob.join(&room).await.granted();
+        carol.leave(&room).await.granted();
         talk(&alice, &room, 8).await;
         let answer = alice.sync(Sync::since(&first).filter(&lazy)).await;
         let there = answer.joined(&room);
@@ -249,7 +249,7 @@ fn events_come_without_a_room_id_and_with_the_own_membership() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let answer = bob.sync(Sync::initial()).await;
         let there = answer.joined(&room);
         for event in [there.state(), there.timeline()].concat() {

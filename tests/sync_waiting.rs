@@ -14,23 +14,23 @@ fn every_change_of_the_own_membership_wakes_the_waiting() {
         let room = alice.room_with_rule("knock").await;
         let mut bobs = bob.listens().await;
         // Each answer has exactly what has just happened: nobody waits for two.
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bobs.next().await.knocked(&room);
-        alice.kick(&room, &bob).await.ok();
+        alice.kick(&room, &bob).await.granted();
         bobs.next().await.left(&room);
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bobs.next().await.invited(&room);
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         bobs.next().await.left(&room);
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bobs.next().await.invited(&room);
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         bobs.next().await.joined(&room);
-        alice.kick(&room, &bob).await.ok();
+        alice.kick(&room, &bob).await.granted();
         bobs.next().await.left(&room);
-        alice.ban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
         bobs.next().await.left(&room);
-        alice.unban(&room, &bob).await.ok();
+        alice.unban(&room, &bob).await.granted();
         bobs.next().await.left(&room);
     });
 }
@@ -40,7 +40,7 @@ fn a_waiting_sync_answers_when_something_happens() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
         // Ten minutes: it is the message that ends the waiting.
         let (news, event_id) = futures::join!(
@@ -57,7 +57,7 @@ fn all_devices_that_wait_are_woken() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let phone = bob.another_device().await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
         let (laptops, phones, _) = futures::join!(
             bob.sync(Sync::since(&first).waiting(600_000)),
@@ -139,11 +139,11 @@ fn what_was_answered_is_in_the_next_sync() {
         // Read your writes, and those of others: as soon as a request is answered it shows.
         for n in 0..20 {
             if n % 2 == 0 {
-                bob.join(&room).await.ok();
+                bob.join(&room).await.granted();
                 since = bob.sync(Sync::since(&since)).await;
                 since.joined(&room);
             } else {
-                alice.kick(&room, &bob).await.ok();
+                alice.kick(&room, &bob).await.granted();
                 since = bob.sync(Sync::since(&since)).await;
                 since.left(&room);
             }
@@ -178,7 +178,7 @@ fn a_flood_of_changes_reaches_a_listener_whole_and_in_order() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.new_room(json!({ "preset": "public_chat" })).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let mut since = bob.sync(Sync::initial()).await.next_batch;
         let flood = async {
             for n in 0..30 {
@@ -223,7 +223,7 @@ fn the_end_of_a_session_ends_its_waiting() {
         let id = UserId::parse(alice.id.as_str()).unwrap();
 
         let phone = alice.another_device().await;
-        let logout = async || drop(phone.post_empty(&["logout"]).await.ok());
+        let logout = async || drop(phone.post_empty(&["logout"]).await.granted());
         waits_while(&phone, logout).await.refused(401, "M_UNKNOWN_TOKEN");
 
         // The same device logs in again: its old token is worth nothing any more.
@@ -242,7 +242,7 @@ fn the_end_of_a_session_ends_its_waiting() {
                         }),
                     )
                     .await
-                    .ok(),
+                    .granted(),
             );
         };
         waits_while(&phone, again).await.refused(401, "M_UNKNOWN_TOKEN");
@@ -254,7 +254,7 @@ fn the_end_of_a_session_ends_its_waiting() {
         waits_while(&phone, reset).await.refused(401, "M_UNKNOWN_TOKEN");
 
         let (phone, desk) = (alice.another_device().await, alice.another_device().await);
-        let everywhere = async || drop(desk.post_empty(&["logout", "all"]).await.ok());
+        let everywhere = async || drop(desk.post_empty(&["logout", "all"]).await.granted());
         waits_while(&phone, everywhere).await.refused(401, "M_UNKNOWN_TOKEN");
 
         let phone = alice.another_device().await;
@@ -268,27 +268,28 @@ fn other_sessions_and_refreshed_ones_wait_on() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = bob.public_room().await;
-        alice.join(&room).await.ok();
+        alice.join(&room).await.granted();
         let body = json!({
             "type": "m.login.password",
             "identifier": { "type": "m.id.user", "user": alice.localpart },
             "password": alice.password,
             "refresh_token": true,
         });
-        let login = server.http().post(&v3(&["login"]), &body).await.ok();
+        let login = server.http().post(&v3(&["login"]), &body).await.granted();
         let phone = TestUser {
             http: server.http().with_token(login["access_token"].as_str().unwrap()),
             ..alice.clone()
         };
         let story = async || {
             // Alice's other device leaves, and the phone itself gets new tokens and uses them.
-            alice.post_empty(&["logout"]).await.ok();
+            alice.post_empty(&["logout"]).await.granted();
             let body = json!({ "refresh_token": login["refresh_token"] });
-            let next = server.http().post(&v3(&["refresh"]), &body).await.ok_str("access_token");
-            server.http().with_token(&next).get(&v3(&["account", "whoami"])).await.ok();
+            let next =
+                server.http().post(&v3(&["refresh"]), &body).await.granted_str("access_token");
+            server.http().with_token(&next).get(&v3(&["account", "whoami"])).await.granted();
             bob.say(&room, "still there?").await;
         };
-        let news = SyncAnswer::new(waits_while(&phone, story).await.ok());
+        let news = SyncAnswer::new(waits_while(&phone, story).await.granted());
         assert_eq!(news.joined(&room).said(), ["still there?"]);
     });
 }

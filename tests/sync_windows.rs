@@ -12,14 +12,14 @@ fn who_left_and_came_back_is_there() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let first = bob.sync(Sync::initial()).await;
-        bob.join(&room).await.ok();
-        bob.leave(&room).await.ok();
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
+        bob.leave(&room).await.granted();
+        bob.join(&room).await.granted();
         let answer = bob.sync(Sync::since(&first)).await;
         answer.joined(&room);
         // The same for one who was there before.
-        bob.leave(&room).await.ok();
-        bob.join(&room).await.ok();
+        bob.leave(&room).await.granted();
+        bob.join(&room).await.granted();
         let answer = bob.sync(Sync::since(&answer)).await;
         let there = answer.joined(&room);
         assert!(
@@ -42,13 +42,13 @@ fn who_was_away_hears_of_the_members_that_changed_even_when_lazy() {
             let state = json!([{ "type": "m.room.history_visibility", "content": content }]);
             let options = json!({ "preset": "public_chat", "initial_state": state });
             let room = alice.new_room(options).await;
-            bob.join(&room).await.ok();
-            carol.join(&room).await.ok();
+            bob.join(&room).await.granted();
+            carol.join(&room).await.granted();
             carol.say(&room, "so Bob knows me").await;
             let first = bob.sync(Sync::initial().filter(&lazy)).await;
-            bob.leave(&room).await.ok();
-            carol.leave(&room).await.ok();
-            bob.join(&room).await.ok();
+            bob.leave(&room).await.granted();
+            carol.leave(&room).await.granted();
+            bob.join(&room).await.granted();
             for n in 0..6 {
                 alice.say(&room, &format!("{n}")).await;
             }
@@ -71,9 +71,9 @@ fn who_came_and_left_finds_the_room_under_leave() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let first = bob.sync(Sync::initial()).await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         alice.say(&room, "while you were there").await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         alice.say(&room, "when you had gone").await;
         let answer = bob.sync(Sync::since(&first)).await;
         let left = answer.left(&room);
@@ -89,8 +89,8 @@ fn an_invitation_that_was_declined_is_a_leave() {
         let room = alice.private_room().await;
         alice.say(&room, "not for bob").await;
         let first = bob.sync(Sync::initial()).await;
-        alice.invite(&room, &bob).await.ok();
-        bob.leave(&room).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        bob.leave(&room).await.granted();
         let answer = bob.sync(Sync::since(&first)).await;
         let left = answer.left(&room);
         assert_eq!(left.membership(&bob), Some("leave"));
@@ -104,9 +104,9 @@ fn declined_and_then_accepted_after_all() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
         let first = bob.sync(Sync::initial()).await;
-        alice.invite(&room, &bob).await.ok();
-        bob.leave(&room).await.ok();
-        bob.join(&room).await.ok();
+        alice.invite(&room, &bob).await.granted();
+        bob.leave(&room).await.granted();
+        bob.join(&room).await.granted();
         bob.sync(Sync::since(&first)).await.joined(&room);
     });
 }
@@ -117,14 +117,14 @@ fn a_knock_that_was_denied_and_repeated_is_a_knock() {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.room_with_rule("knock").await;
         let first = bob.sync(Sync::initial()).await;
-        bob.knock(&room).await.ok();
-        alice.kick(&room, &bob).await.ok();
+        bob.knock(&room).await.granted();
+        alice.kick(&room, &bob).await.granted();
         let answer = bob.sync(Sync::since(&first)).await;
         assert_eq!(answer.left(&room).membership(&bob), Some("leave"));
-        bob.knock(&room).await.ok();
+        bob.knock(&room).await.granted();
         bob.sync(Sync::since(&answer)).await.knocked(&room);
         bob.sync(Sync::since(&first)).await.knocked(&room);
-        alice.invite(&room, &bob).await.ok();
+        alice.invite(&room, &bob).await.granted();
         bob.sync(Sync::since(&first)).await.invited(&room);
     });
 }
@@ -136,8 +136,8 @@ fn a_kick_and_a_new_invitation_is_an_invitation() {
         let room = alice.private_room().await;
         alice.bring(&room, &bob).await;
         let first = bob.sync(Sync::initial()).await;
-        alice.kick(&room, &bob).await.ok();
-        alice.invite(&room, &bob).await.ok();
+        alice.kick(&room, &bob).await.granted();
+        alice.invite(&room, &bob).await.granted();
         let answer = bob.sync(Sync::since(&first)).await;
         let stripped = answer.invited(&room).stripped();
         assert_eq!(find(stripped, "m.room.member", &bob.id)["content"]["membership"], "invite");
@@ -149,10 +149,10 @@ fn a_ban_behind_a_gap_is_in_the_state() {
     SERVER.run(async |server| {
         let [alice, bob, carol] = server.users(["alice", "bob", "carol"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
-        carol.join(&room).await.ok();
+        bob.join(&room).await.granted();
+        carol.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
-        alice.ban(&room, &carol).await.ok();
+        alice.ban(&room, &carol).await.granted();
         for n in 0..12 {
             alice.say(&room, &format!("number {n}")).await;
         }
@@ -169,9 +169,9 @@ fn a_leave_without_a_timeline_is_in_the_state() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
-        bob.leave(&room).await.ok();
+        bob.leave(&room).await.granted();
         alice.say(&room, "later").await;
         let filter = json!({ "room": { "timeline": { "limit": 0 } } });
         let answer = bob.sync(Sync::since(&first).filter(&filter)).await;
@@ -195,12 +195,12 @@ fn the_own_leave_shows_whatever_the_visibility_of_history() {
             let state = json!([{ "type": "m.room.history_visibility", "content": content }]);
             let options = json!({ "preset": "public_chat", "initial_state": state });
             let room = alice.new_room(options).await;
-            bob.join(&room).await.ok();
-            carol.join(&room).await.ok();
+            bob.join(&room).await.granted();
+            carol.join(&room).await.granted();
             let bobs = bob.sync(Sync::initial()).await;
             let carols = carol.sync(Sync::initial()).await;
-            bob.leave(&room).await.ok();
-            alice.kick(&room, &carol).await.ok();
+            bob.leave(&room).await.granted();
+            alice.kick(&room, &carol).await.granted();
             let answer = bob.sync(Sync::since(&bobs)).await;
             assert_eq!(answer.left(&room).membership(&bob), Some("leave"), "{visibility}");
             let answer = carol.sync(Sync::since(&carols)).await;
@@ -214,10 +214,10 @@ fn banned_and_unbanned_while_away_is_a_leave() {
     SERVER.run(async |server| {
         let [alice, bob] = server.users(["alice", "bob"]).await;
         let room = alice.public_room().await;
-        bob.join(&room).await.ok();
+        bob.join(&room).await.granted();
         let first = bob.sync(Sync::initial()).await;
-        alice.ban(&room, &bob).await.ok();
-        alice.unban(&room, &bob).await.ok();
+        alice.ban(&room, &bob).await.granted();
+        alice.unban(&room, &bob).await.granted();
         let answer = bob.sync(Sync::since(&first)).await;
         assert_eq!(answer.section(&room), Some("leave"));
         bob.sync(Sync::since(&answer)).await.silent(&room);

@@ -101,8 +101,8 @@ impl Trial {
 
     /// What the owner sees of everybody: the room's state, and `/members`.
     async fn check_members(&self) -> Result<(), TestCaseError> {
-        let members = self.owner.members(&self.room, &[]).await.ok();
-        let state = self.owner.state(&self.room).await.ok();
+        let members = self.owner.members(&self.room, &[]).await.granted();
+        let state = self.owner.state(&self.room).await.granted();
         for (events, place) in [(&members["chunk"], "/members"), (&state, "/state")] {
             for (user, member) in self.users.iter().zip(self.model.members) {
                 let event = events.as_array().and_then(|events| {
@@ -222,8 +222,8 @@ fn random_memberships_are_as_the_model_says() {
             runtime().block_on(async {
                 let mut trial = Trial::begin(server, setting).await;
                 // The owner lets the first user in, so that something can happen behind a closed door.
-                trial.owner.invite(&trial.room, &trial.users[0]).await.ok();
-                trial.users[0].join(&trial.room).await.ok();
+                trial.owner.invite(&trial.room, &trial.users[0]).await.granted();
+                trial.users[0].join(&trial.room).await.granted();
                 trial.model.apply(Step { who: 0, verb: Verb::Join });
                 trial.model.events = 2;
                 trial.model.members[0].at = 2;

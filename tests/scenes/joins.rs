@@ -24,12 +24,12 @@ async fn public(scene: Scene) {
     alice.say(&room, "before anybody came").await;
     let mut alices = alice.listens().await;
     let mut bobs = bob.listens().await;
-    bob.join_via(&room, &scene.via()).await.ok();
+    bob.join_via(&room, &scene.via()).await.granted();
     bobs.until_in("join", &room).await;
     sees(&mut alices, &room, &bob, "join").await;
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
     // The next one of the same server needs no other.
-    carol.join(&room).await.ok();
+    carol.join(&room).await.granted();
     sees(&mut alices, &room, &carol, "join").await;
     talk(&room, &[&alice, &bob, &carol]).await;
     agree(&room, &[(&alice, "join"), (&bob, "join"), (&carol, "join")]).await;
@@ -41,7 +41,7 @@ async fn by_alias(scene: Scene) {
     let options = json!({ "preset": "public_chat", "room_alias_name": local });
     let room = alice.new_room(options).await;
     let alias = format!("#{local}:{}", scene.home.name());
-    let joined = bob.join_by(&alias).await.ok_str("room_id");
+    let joined = bob.join_by(&alias).await.granted_str("room_id");
     assert_eq!(joined, room);
     talk(&room, &[&alice, &bob]).await;
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
@@ -51,7 +51,7 @@ async fn by_the_second_via(scene: Scene) {
     let ([alice], [bob]) = (scene.home.users(["alice"]).await, scene.away.users(["bob"]).await);
     let room = alice.public_room().await;
     // Nobody has ever listened on the first.
-    bob.join_via(&room, &["localhost:1", scene.home.name()]).await.ok();
+    bob.join_via(&room, &["localhost:1", scene.home.name()]).await.granted();
     talk(&room, &[&alice, &bob]).await;
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
 }
@@ -74,10 +74,10 @@ async fn join_of(whom: &TestUser, room: &str, witness: &TestUser) -> Value {
 async fn restricted_to_members_of_another_room(scene: Scene) {
     let ([alice], [bob]) = (scene.home.users(["alice"]).await, scene.away.users(["bob"]).await);
     let club = alice.public_room().await;
-    bob.join_via(&club, &scene.via()).await.ok();
+    bob.join_via(&club, &scene.via()).await.granted();
     for version in ["8", "9", "11", "12"] {
         let room = room_beside(&alice, "restricted", &club, version).await;
-        bob.join_via(&room, &scene.via()).await.ok();
+        bob.join_via(&room, &scene.via()).await.granted();
         talk(&room, &[&alice, &bob]).await;
         agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
         let join = join_of(&bob, &room, &alice).await;
@@ -93,9 +93,9 @@ async fn restricted_and_not_a_member(scene: Scene) {
     agree(&room, &[(&alice, "join"), (&bob, "leave")]).await;
     // The invited need no condition.
     let mut bobs = bob.listens().await;
-    alice.invite(&room, &bob).await.ok();
+    alice.invite(&room, &bob).await.granted();
     bobs.until_in("invite", &room).await;
-    bob.join(&room).await.ok();
+    bob.join(&room).await.granted();
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
     let join = join_of(&bob, &room, &alice).await;
     assert_eq!(join["join_authorised_via_users_server"], Value::Null);
@@ -106,16 +106,16 @@ async fn restricted_with_nobody_here_who_may_invite(scene: Scene) {
         (scene.home.users(["alice"]).await, scene.away.users(["bob", "carol"]).await);
     let club = alice.public_room().await;
     for person in [&bob, &carol] {
-        person.join_via(&club, &scene.via()).await.ok();
+        person.join_via(&club, &scene.via()).await.granted();
     }
     let room = room_beside(&alice, "restricted", &club, "11").await;
-    let mut levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
+    let mut levels = alice.state_event(&room, "m.room.power_levels", "").await.granted();
     levels["invite"] = json!(50);
-    alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
-    bob.join_via(&room, &scene.via()).await.ok();
+    alice.put_state(&room, "m.room.power_levels", "", levels).await.granted();
+    bob.join_via(&room, &scene.via()).await.granted();
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
     // Carol's server has the room, but only home may let her in.
-    carol.join_via(&room, &scene.via()).await.ok();
+    carol.join_via(&room, &scene.via()).await.granted();
     talk(&room, &[&alice, &bob, &carol]).await;
     agree(&room, &[(&alice, "join"), (&bob, "join"), (&carol, "join")]).await;
     let join = join_of(&carol, &room, &alice).await;
@@ -126,22 +126,22 @@ async fn knock_restricted(scene: Scene) {
     let ([alice], [bob, carol]) =
         (scene.home.users(["alice"]).await, scene.away.users(["bob", "carol"]).await);
     let club = alice.public_room().await;
-    bob.join_via(&club, &scene.via()).await.ok();
+    bob.join_via(&club, &scene.via()).await.granted();
     for version in ["10", "12"] {
         let room = room_beside(&alice, "knock_restricted", &club, version).await;
-        bob.join_via(&room, &scene.via()).await.ok();
+        bob.join_via(&room, &scene.via()).await.granted();
         carol.join_via(&room, &scene.via()).await.forbidden();
         let mut alices = alice.listens().await;
         let mut carols = carol.listens().await;
-        carol.knock_via(&room, &scene.via()).await.ok();
+        carol.knock_via(&room, &scene.via()).await.granted();
         carols.until_in("knock", &room).await;
         sees(&mut alices, &room, &carol, "knock").await;
         agree(&room, &[(&alice, "join"), (&bob, "join"), (&carol, "knock")]).await;
-        alice.invite(&room, &carol).await.ok();
+        alice.invite(&room, &carol).await.granted();
         carols.until_in("invite", &room).await;
         // Synapse tells it to the invited first, and to the room later.
         agree(&room, &[(&alice, "join"), (&bob, "join"), (&carol, "invite")]).await;
-        carol.join_via(&room, &scene.via()).await.ok();
+        carol.join_via(&room, &scene.via()).await.granted();
         talk(&room, &[&alice, &bob, &carol]).await;
         agree(&room, &[(&alice, "join"), (&bob, "join"), (&carol, "join")]).await;
     }
@@ -151,19 +151,19 @@ async fn leave_of_the_last_and_return(scene: Scene) {
     let ([alice], [bob]) = (scene.home.users(["alice"]).await, scene.away.users(["bob"]).await);
     let room = alice.public_room().await;
     let mut alices = alice.listens().await;
-    bob.join_via(&room, &scene.via()).await.ok();
+    bob.join_via(&room, &scene.via()).await.granted();
     sees(&mut alices, &room, &bob, "join").await;
     talk(&room, &[&alice, &bob]).await;
     let mut bobs = bob.listens().await;
-    bob.leave(&room).await.ok();
+    bob.leave(&room).await.granted();
     bobs.until_in("leave", &room).await;
     sees(&mut alices, &room, &bob, "leave").await;
     agree(&room, &[(&alice, "join"), (&bob, "leave")]).await;
     // What happens now is not told to a server that has nobody in the room.
     let topic = json!({ "topic": "while nobody listened" });
-    alice.put_state(&room, "m.room.topic", "", topic).await.ok();
+    alice.put_state(&room, "m.room.topic", "", topic).await.granted();
     alice.say(&room, "to nobody").await;
-    bob.join_via(&room, &scene.via()).await.ok();
+    bob.join_via(&room, &scene.via()).await.granted();
     bobs.until_in("join", &room).await;
     sees(&mut alices, &room, &bob, "join").await;
     talk(&room, &[&alice, &bob]).await;
@@ -181,19 +181,19 @@ async fn with_the_room_in_every_version(scene: Scene) {
         let mut alices = alice.listens().await;
         let mut bobs = bob.listens().await;
         let mut carols = carol.listens().await;
-        bob.join_via(&room, &scene.via()).await.ok();
+        bob.join_via(&room, &scene.via()).await.granted();
         bobs.until_in("join", &room).await;
         sees(&mut alices, &room, &bob, "join").await;
-        alice.invite(&room, &carol).await.ok();
+        alice.invite(&room, &carol).await.granted();
         carols.until_in("invite", &room).await;
-        carol.join(&room).await.ok();
+        carol.join(&room).await.granted();
         sees(&mut alices, &room, &carol, "join").await;
         talk(&room, &[&alice, &bob]).await;
-        alice.ban(&room, &carol).await.ok();
+        alice.ban(&room, &carol).await.granted();
         carols.until_in("leave", &room).await;
         let secret = bob.say(&room, "what nobody should read").await;
         alices.until("it", |told| told.room(&room).timeline_ids().contains(&&*secret)).await;
-        alice.redact(&room, &secret).await.ok();
+        alice.redact(&room, &secret).await.granted();
         let redacted = |told: &crate::support::SyncAnswer| {
             told.room(&room).timeline().iter().any(|event| event["type"] == "m.room.redaction")
         };

@@ -28,7 +28,7 @@ impl Knock {
         let room = alice.room_with_rule("knock").await;
         let mut alices = alice.listens().await;
         let mut bobs = bob.listens().await;
-        bob.knock_via(&room, &scene.via()).await.ok();
+        bob.knock_via(&room, &scene.via()).await.granted();
         let seen = bobs.until_in("knock", &room).await;
         let stripped = seen.knocked(&room).stripped();
         assert!(has(stripped, "m.room.join_rules", ""), "no rule in {stripped:#?}");
@@ -44,9 +44,9 @@ impl Knock {
 
 async fn accepted(scene: Scene) {
     let Knock { alice, bob, room, mut alices, mut bobs } = Knock::new(scene).await;
-    alice.invite(&room, &bob).await.ok();
+    alice.invite(&room, &bob).await.granted();
     bobs.until_in("invite", &room).await;
-    bob.join(&room).await.ok();
+    bob.join(&room).await.granted();
     bobs.until_in("join", &room).await;
     sees(&mut alices, &room, &bob, "join").await;
     talk(&room, &[&alice, &bob]).await;
@@ -55,21 +55,21 @@ async fn accepted(scene: Scene) {
 
 async fn denied(scene: Scene) {
     let mut knock = Knock::new(scene).await;
-    knock.alice.kick(&knock.room, &knock.bob).await.ok();
+    knock.alice.kick(&knock.room, &knock.bob).await.granted();
     if scene.is_ours() {
         // Synapse does not tell those who knocked, and does not hear of it.
         knock.bobs.until_in("leave", &knock.room).await;
         knock.ends("leave").await;
     }
     // The door is where it was.
-    knock.bob.knock_via(&knock.room, &scene.via()).await.ok();
+    knock.bob.knock_via(&knock.room, &scene.via()).await.granted();
     sees(&mut knock.alices, &knock.room, &knock.bob, "knock").await;
     knock.ends("knock").await;
 }
 
 async fn withdrawn(scene: Scene) {
     let mut knock = Knock::new(scene).await;
-    knock.bob.leave(&knock.room).await.ok();
+    knock.bob.leave(&knock.room).await.granted();
     knock.bobs.until_in("leave", &knock.room).await;
     if scene.away.is_matryx() {
         // Synapse forgets the knock by itself and tells nobody.
@@ -80,7 +80,7 @@ async fn withdrawn(scene: Scene) {
 
 async fn banned(scene: Scene) {
     let mut knock = Knock::new(scene).await;
-    knock.alice.ban(&knock.room, &knock.bob).await.ok();
+    knock.alice.ban(&knock.room, &knock.bob).await.granted();
     if scene.is_ours() {
         knock.bobs.until_in("leave", &knock.room).await;
         knock.ends("ban").await;

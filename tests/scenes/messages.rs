@@ -17,7 +17,7 @@ pub async fn all_that_was_said(who: &TestUser, room: &str) -> Vec<String> {
     loop {
         let mut query = vec![("dir", "b"), ("limit", "40")];
         query.extend(from.as_deref().map(|from| ("from", from)));
-        let page = who.query(&["rooms", room, "messages"], &query).await.ok();
+        let page = who.query(&["rooms", room, "messages"], &query).await.granted();
         let events = page["chunk"].as_array().cloned().unwrap_or_default();
         let texts = events.iter().filter_map(|event| event["content"]["body"].as_str());
         said.extend(texts.map(str::to_owned));
@@ -40,7 +40,7 @@ async fn two_hundred_from_before(scene: Scene) {
         alice.say(&room, &text).await;
         said.push(text);
     }
-    bob.join_via(&room, &scene.via()).await.ok();
+    bob.join_via(&room, &scene.via()).await.granted();
     assert_eq!(all_that_was_said(&bob, &room).await, said);
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
 }
@@ -48,7 +48,7 @@ async fn two_hundred_from_before(scene: Scene) {
 async fn both_at_once(scene: Scene) {
     let ([alice], [bob]) = (scene.home.users(["alice"]).await, scene.away.users(["bob"]).await);
     let room = alice.public_room().await;
-    bob.join_via(&room, &scene.via()).await.ok();
+    bob.join_via(&room, &scene.via()).await.granted();
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
     let says = async |who: &TestUser| {
         for number in 0..15 {

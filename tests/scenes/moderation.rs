@@ -29,9 +29,9 @@ impl Company {
         let room = alice.new_room(json!({ "preset": preset })).await;
         for person in [&bob, &carol] {
             let mut listener = person.listens().await;
-            alice.invite(&room, person).await.ok();
+            alice.invite(&room, person).await.granted();
             listener.until_in("invite", &room).await;
-            person.join(&room).await.ok();
+            person.join(&room).await.granted();
         }
         let this = Self {
             bobs: bob.listens().await,
@@ -60,30 +60,30 @@ impl Company {
 
 async fn kicked(scene: Scene) {
     let mut company = Company::new(scene, "private_chat").await;
-    company.alice.kick(&company.room, &company.bob).await.ok();
+    company.alice.kick(&company.room, &company.bob).await.granted();
     company.see("leave", "leave").await;
     company.bob.join_via(&company.room, &scene.via()).await.forbidden();
-    company.alice.invite(&company.room, &company.bob).await.ok();
+    company.alice.invite(&company.room, &company.bob).await.granted();
     company.see("invite", "invite").await;
-    company.bob.join(&company.room).await.ok();
+    company.bob.join(&company.room).await.granted();
     company.see("join", "join").await;
     talk(&company.room, &[&company.alice, &company.bob, &company.carol]).await;
 }
 
 async fn banned_and_let_in_again(scene: Scene) {
     let mut company = Company::new(scene, "private_chat").await;
-    company.alice.ban(&company.room, &company.bob).await.ok();
+    company.alice.ban(&company.room, &company.bob).await.granted();
     company.see("ban", "leave").await;
     company.bob.join_via(&company.room, &scene.via()).await.refused_with_status(403);
     company.alice.invite(&company.room, &company.bob).await.refused_with_status(403);
-    company.alice.unban(&company.room, &company.bob).await.ok();
+    company.alice.unban(&company.room, &company.bob).await.granted();
     sees(&mut company.carols, &company.room, &company.bob, "leave").await;
     company.agrees("leave").await;
     // Synapse may tell of the unban and of the invite in one answer.
     company.bobs = company.bob.listens().await;
-    company.alice.invite(&company.room, &company.bob).await.ok();
+    company.alice.invite(&company.room, &company.bob).await.granted();
     company.see("invite", "invite").await;
-    company.bob.join(&company.room).await.ok();
+    company.bob.join(&company.room).await.granted();
     company.see("join", "join").await;
     talk(&company.room, &[&company.alice, &company.bob]).await;
 }
@@ -91,24 +91,24 @@ async fn banned_and_let_in_again(scene: Scene) {
 async fn by_a_moderator_away(scene: Scene) {
     let Company { alice, bob, carol, room, .. } = Company::new(scene, "public_chat").await;
     let dave = scene.home.user("dave").await;
-    dave.join(&room).await.ok();
+    dave.join(&room).await.granted();
     agree(&room, &[(&alice, "join"), (&carol, "join"), (&dave, "join")]).await;
     // Nobody has made her a moderator yet.
     carol.kick(&room, &dave).await.forbidden();
-    let mut levels = alice.state_event(&room, "m.room.power_levels", "").await.ok();
+    let mut levels = alice.state_event(&room, "m.room.power_levels", "").await.granted();
     levels["users"][&carol.id] = json!(60);
-    alice.put_state(&room, "m.room.power_levels", "", levels).await.ok();
+    alice.put_state(&room, "m.room.power_levels", "", levels).await.granted();
     agree(&room, &[(&alice, "join"), (&carol, "join")]).await;
     let mut daves = dave.listens().await;
     let mut bobs = bob.listens().await;
-    carol.ban(&room, &dave).await.ok();
+    carol.ban(&room, &dave).await.granted();
     daves.until_in("leave", &room).await;
-    carol.kick(&room, &bob).await.ok();
+    carol.kick(&room, &bob).await.granted();
     bobs.until_in("leave", &room).await;
     agree(&room, &[(&alice, "join"), (&carol, "join"), (&dave, "ban"), (&bob, "leave")]).await;
-    carol.unban(&room, &dave).await.ok();
+    carol.unban(&room, &dave).await.granted();
     agree(&room, &[(&alice, "join"), (&carol, "join"), (&dave, "leave")]).await;
-    dave.join(&room).await.ok();
+    dave.join(&room).await.granted();
     talk(&room, &[&alice, &carol, &dave]).await;
 }
 
@@ -117,11 +117,11 @@ async fn denied_by_the_acl(scene: Scene) {
         Company::new(scene, "public_chat").await;
     // Where Bob's server may go on speaking: what is said there comes after what was said before.
     let elsewhere = alice.public_room().await;
-    bob.join_via(&elsewhere, &scene.via()).await.ok();
+    bob.join_via(&elsewhere, &scene.via()).await.granted();
     talk(&elsewhere, &[&alice, &bob]).await;
 
     let denied = json!({ "allow": ["*"], "deny": [scene.away.host()], "allow_ip_literals": true });
-    alice.put_state(&room, "m.room.server_acl", "", denied).await.ok();
+    alice.put_state(&room, "m.room.server_acl", "", denied).await.granted();
     let told = |answer: &crate::support::SyncAnswer| {
         answer.room(&room).happened("m.room.server_acl", "").is_some()
     };
@@ -130,7 +130,7 @@ async fn denied_by_the_acl(scene: Scene) {
     let dave = scene.away.user("dave").await;
     let private = alice.public_room().await;
     let nobody = json!({ "allow": [format!("{}*", scene.home.host())], "allow_ip_literals": true });
-    alice.put_state(&private, "m.room.server_acl", "", nobody).await.ok();
+    alice.put_state(&private, "m.room.server_acl", "", nobody).await.granted();
     dave.join_via(&private, &scene.via()).await.forbidden();
 
     bob.say(&room, "unheard").await;
@@ -145,7 +145,7 @@ async fn denied_by_the_acl(scene: Scene) {
     assert!(!read.contains(&"unheard".to_owned()), "home heard {read:?}");
 
     let open = json!({ "allow": ["*"], "allow_ip_literals": true });
-    alice.put_state(&room, "m.room.server_acl", "", open).await.ok();
+    alice.put_state(&room, "m.room.server_acl", "", open).await.granted();
     let told = |answer: &crate::support::SyncAnswer| {
         let acl = answer.room(&room).happened("m.room.server_acl", "");
         acl.is_some_and(|acl| acl["content"]["deny"].is_null())

@@ -18,10 +18,10 @@ async fn declined_while_home_is_down(scene: Scene) {
     let ([alice], [bob]) = (scene.home.users(["alice"]).await, scene.away.users(["bob"]).await);
     let room = alice.private_room().await;
     let mut bobs = bob.listens().await;
-    alice.invite(&room, &bob).await.ok();
+    alice.invite(&room, &bob).await.granted();
     bobs.until_in("invite", &room).await;
     scene.home.stop().await;
-    bob.leave(&room).await.ok();
+    bob.leave(&room).await.granted();
     bobs.until_in("leave", &room).await;
     scene.home.start().await;
     if scene.away.is_matryx() {
@@ -35,7 +35,7 @@ async fn declined_while_home_is_down(scene: Scene) {
 async fn fifty_messages_while_away_is_down(scene: Scene) {
     let ([alice], [bob]) = (scene.home.users(["alice"]).await, scene.away.users(["bob"]).await);
     let room = alice.public_room().await;
-    bob.join_via(&room, &scene.via()).await.ok();
+    bob.join_via(&room, &scene.via()).await.granted();
     agree(&room, &[(&alice, "join"), (&bob, "join")]).await;
     scene.away.crash().await;
     let said: Vec<_> = (0..50).map(|number| format!("number {number}")).collect();
@@ -61,9 +61,9 @@ async fn a_fork_heals(scene: Scene) {
     let levels = json!({ "events": { "m.room.name": 0, "m.room.topic": 0 } });
     let options = json!({ "preset": "public_chat", "power_level_content_override": levels });
     let room = alice.new_room(options).await;
-    dave.join(&room).await.ok();
+    dave.join(&room).await.granted();
     for person in [&bob, &carol] {
-        person.join_via(&room, &scene.via()).await.ok();
+        person.join_via(&room, &scene.via()).await.granted();
     }
     let all = [&alice, &dave, &bob, &carol].map(|person| (person, "join"));
     agree(&room, &all).await;
@@ -72,11 +72,11 @@ async fn a_fork_heals(scene: Scene) {
     scene.home.cut_off();
     scene.away.cut_off();
     // At home Carol is banned. Away she goes on, and both sides change the same thing.
-    alice.ban(&room, &carol).await.ok();
-    alice.put_state(&room, "m.room.topic", "", json!({ "topic": "of home" })).await.ok();
+    alice.ban(&room, &carol).await.granted();
+    alice.put_state(&room, "m.room.topic", "", json!({ "topic": "of home" })).await.granted();
     alice.say(&room, "said at home").await;
-    carol.put_state(&room, "m.room.name", "", json!({ "name": "of the banned" })).await.ok();
-    bob.put_state(&room, "m.room.topic", "", json!({ "topic": "of those away" })).await.ok();
+    carol.put_state(&room, "m.room.name", "", json!({ "name": "of the banned" })).await.granted();
+    bob.put_state(&room, "m.room.topic", "", json!({ "topic": "of those away" })).await.granted();
     bob.say(&room, "said away").await;
     scene.home.rejoin();
     scene.away.rejoin();
@@ -97,7 +97,7 @@ async fn a_fork_heals(scene: Scene) {
             assert!(said.iter().any(|found| found == text), "{person:?} reads only {said:?}");
         }
     }
-    dave.leave(&room).await.ok();
+    dave.leave(&room).await.granted();
     sees(&mut alices, &room, &dave, "leave").await;
     agree(&room, &[(&alice, "join"), (&dave, "leave"), (&bob, "join")]).await;
 }

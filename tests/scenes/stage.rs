@@ -155,7 +155,7 @@ pub async fn agree(room: &str, people: &[(&TestUser, &str)]) {
                 let found = state.memberships.get(&whom.id).map_or("leave", String::as_str);
                 same(&format!("{whom:?} for {who:?}"), found, *membership)?;
             }
-            let members = who.members(room, &[]).await.ok();
+            let members = who.members(room, &[]).await.granted();
             let listed = memberships(members["chunk"].as_array().map_or(&[], Vec::as_slice));
             same(&format!("/members for {who:?}"), &listed, &state.memberships)?;
             let synced = synced(who, room).await?;
@@ -202,7 +202,7 @@ async fn state(who: &TestUser, room: &str) -> Result<State, String> {
     if answer.status != 200 {
         return Err(format!("the state for {who:?}: {}", answer.text));
     }
-    let events = answer.ok();
+    let events = answer.granted();
     let events = events.as_array().map_or(&[][..], Vec::as_slice);
     let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
     let place = |event| format!("{} `{}`", text(event, "type"), text(event, "state_key"));

@@ -96,7 +96,7 @@ impl Abroad {
     /// The host invites a user.
     pub async fn invite(&self, peer: &Peer, server: &TestServer, user: &str) -> String {
         let (id, event) = self.says(peer, &self.host, user, "invite", &[]);
-        self.hand_in(peer, server, &id, &event).await.ok();
+        self.hand_in(peer, server, &id, &event).await.granted();
         id
     }
 

@@ -30,23 +30,23 @@ impl Answer {
 
     /// The body of an answer that must be a success.
     #[track_caller]
-    pub fn ok(self) -> Value {
+    pub fn granted(self) -> Value {
         assert_eq!(self.status, 200, "{} was answered {}: {}", self.asked, self.status, self.text);
         self.body
     }
 
     /// A string of a successful answer's body.
     #[track_caller]
-    pub fn ok_str(self, key: &str) -> String {
+    pub fn granted_str(self, key: &str) -> String {
         let asked = self.asked.clone();
-        let body = self.ok();
+        let body = self.granted();
         body[key].as_str().unwrap_or_else(|| panic!("{asked}: no `{key}` in {body}")).to_owned()
     }
 
     /// The id of the event that a successful request has made.
     #[track_caller]
     pub fn event_id(self) -> String {
-        self.ok_str("event_id")
+        self.granted_str("event_id")
     }
 
     /// An error in the shape that Matrix gives errors, with a sentence that is one.

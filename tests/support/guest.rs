@@ -38,7 +38,7 @@ impl Guest<'_> {
 
     /// A template, changed and sealed.
     pub async fn ready(&self, verb: &str, room: &str, change: impl FnOnce(&mut Value)) -> Ready {
-        let template = self.make(verb, room).await.ok();
+        let template = self.make(verb, room).await.granted();
         let version = template["room_version"].as_str().expect("a room version");
         self.seal(&version.try_into().expect("a room version"), template["event"].clone(), change)
     }
@@ -69,13 +69,13 @@ impl Guest<'_> {
     /// Joins; returns the answer and the event.
     pub async fn join(&self, room: &str) -> (Value, Ready) {
         let ready = self.ready("join", room, |_| {}).await;
-        (self.hand_in("v2/send_join", room, &ready).await.ok(), ready)
+        (self.hand_in("v2/send_join", room, &ready).await.granted(), ready)
     }
 
     /// Leaves.
     pub async fn leave(&self, room: &str) -> Ready {
         let ready = self.ready("leave", room, |_| {}).await;
-        assert_eq!(self.hand_in("v2/send_leave", room, &ready).await.ok(), json!({}));
+        assert_eq!(self.hand_in("v2/send_leave", room, &ready).await.granted(), json!({}));
         ready
     }
 }

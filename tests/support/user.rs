@@ -56,7 +56,7 @@ impl TestUser {
             "password": password,
             "auth": { "type": "m.login.dummy" },
         });
-        let answer = http.post(&v3(&["register"]), &body).await.ok();
+        let answer = http.post(&v3(&["register"]), &body).await.granted();
         Self::from_login(http, localpart, &password, &answer)
     }
 
@@ -67,7 +67,7 @@ impl TestUser {
             "identifier": { "type": "m.id.user", "user": localpart },
             "password": password,
         });
-        let answer = http.post(&v3(&["login"]), &body).await.ok();
+        let answer = http.post(&v3(&["login"]), &body).await.granted();
         Self::from_login(http, localpart, password, &answer)
     }
 
@@ -135,7 +135,7 @@ impl TestUser {
         async move {
             let answer = self.create_room(options).await;
             assert_eq!(answer.status, 200, "createRoom at {caller}: {}", answer.text);
-            answer.ok_str("room_id")
+            answer.granted_str("room_id")
         }
     }
 
@@ -224,8 +224,8 @@ impl TestUser {
 
     /// Invites and has the other join.
     pub async fn bring(&self, room: &str, whom: &TestUser) {
-        self.invite(room, whom).await.ok();
-        whom.join(room).await.ok();
+        self.invite(room, whom).await.granted();
+        whom.join(room).await.granted();
     }
 
     // What is said.
@@ -266,7 +266,7 @@ impl TestUser {
 
     /// The `m.room.member` content of somebody.
     pub async fn member(&self, room: &str, whom: &TestUser) -> Value {
-        self.state_event(room, "m.room.member", &whom.id).await.ok()
+        self.state_event(room, "m.room.member", &whom.id).await.granted()
     }
 
     /// The membership of somebody as the room's state has it.
@@ -289,7 +289,7 @@ impl TestUser {
 
     /// The bodies of the messages that this user can read, oldest first.
     pub async fn reads(&self, room: &str) -> Vec<String> {
-        let page = self.messages(room).await.ok();
+        let page = self.messages(room).await.granted();
         let chunk = page["chunk"].as_array().cloned().unwrap_or_default();
         chunk
             .iter()
@@ -300,7 +300,7 @@ impl TestUser {
 
     /// The rooms that this user is in, in order.
     pub async fn joined_rooms(&self) -> Vec<String> {
-        let answer = self.get(&["joined_rooms"]).await.ok();
+        let answer = self.get(&["joined_rooms"]).await.granted();
         let mut rooms: Vec<String> =
             serde_json::from_value(answer["joined_rooms"].clone()).expect("a list of room ids");
         rooms.sort();
@@ -310,7 +310,7 @@ impl TestUser {
     // Sync.
 
     pub async fn sync(&self, options: Sync) -> SyncAnswer {
-        SyncAnswer::new(self.try_sync(options).await.ok())
+        SyncAnswer::new(self.try_sync(options).await.granted())
     }
 
     pub async fn try_sync(&self, options: Sync) -> Answer {

@@ -33,7 +33,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let crowded = Crowded::new(&peer);
     crowded.open(&peer);
     let alice = server.user("alice").await;
-    alice.join_via(&crowded.hosted.id, &[peer.name().as_str()]).await.ok();
+    alice.join_via(&crowded.hosted.id, &[peer.name().as_str()]).await.granted();
     let scene = Scene { server: &server, peer: &peer, crowded: &crowded };
     let mut branch = scene.begin().await;
 

@@ -91,16 +91,16 @@ async fn join(peer: &Peer, crowded: &Crowded) -> (Duration, f64) {
     // By a small room the servers get to know each other.
     let small = Hosted::public(peer);
     small.open(peer);
-    user.join_via(&small.id, &[peer.name().as_str()]).await.ok();
+    user.join_via(&small.id, &[peer.name().as_str()]).await.granted();
     crowded.open(peer);
     let rest = memory(&server, "VmRSS");
     // From here on the peak counts anew.
     fs::write(format!("/proc/{}/clear_refs", server.id()), "5").expect("a process of ours");
     let begun = Instant::now();
-    user.join_via(&crowded.hosted.id, &[peer.name().as_str()]).await.ok();
+    user.join_via(&crowded.hosted.id, &[peer.name().as_str()]).await.granted();
     let taken = begun.elapsed();
     let above = memory(&server, "VmHWM") - rest;
-    let look = user.query(&["rooms", &crowded.hosted.id, "joined_members"], &[]).await.ok();
+    let look = user.query(&["rooms", &crowded.hosted.id, "joined_members"], &[]).await.granted();
     let joined = look["joined"].as_object().map_or(0, serde_json::Map::len);
     assert_eq!(joined, MEMBERS + 2, "the members, the creator and who has joined");
     tokio::task::spawn_blocking(move || drop(server.stop())).await.expect("an end");

@@ -55,7 +55,7 @@ pub(crate) async fn bring(peer: &Peer, server: &TestServer, events: &[Value]) ->
     let begun = Instant::now();
     let answer: Answer = peer.send(server, Method::PUT, &path, &[signed], body.into()).await;
     let taken = begun.elapsed();
-    let answers = answer.ok();
+    let answers = answer.granted();
     let answers = answers["pdus"].as_object().expect("an answer for each event");
     assert_eq!(answers.len(), events.len());
     for (id, answer) in answers {
