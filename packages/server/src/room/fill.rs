@@ -15,9 +15,9 @@ use ruma::{OwnedEventId, RoomId};
 
 use super::{
     Rooms, SendError,
+    judge::judge_alone,
     lane::{Ask, Outcome},
     place::{after, place},
-    receive::judge_alone,
     work::{Rows, Work},
 };
 

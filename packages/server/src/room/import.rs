@@ -26,6 +26,7 @@ use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomVersionId};
 use super::{
     Done, Look, Room, Rooms, SendError, TipState,
     lane::Outcome,
+    place::delta,
     stripped,
     work::{Judged, Rows, Work, local_member},
 };
@@ -78,6 +79,18 @@ pub(super) struct Ready {
     heard: HashSet<OwnedEventId>,
     /// Those that were kept before without having been judged.
     rejudged: Vec<Arc<StoredEvent>>,
+}
+
+impl Ready {
+    /// How the state before the join is kept: where the room was held before, as what differs from the state at the join's line.
+    fn place(&self, was: &Look, current: &StateMap) -> (Before, Option<Fork>) {
+        if was.n == 0 {
+            return (Before::Log(0), None);
+        }
+        let event_id = self.event.event_id().clone();
+        let delta = delta(current, &self.state);
+        (Before::Fork, Some(Fork { event_id, base: was.n + 1, delta, like: None }))
+    }
 }
 
 impl Rooms {
@@ -182,30 +195,12 @@ impl Rooms {
         }
         rows.events.extend(ready.rejudged.iter().cloned());
         let was = work.look.clone();
-        let mut tips = self.untold(&was, ready).await?;
-        let after = with(&ready.state, &ready.event);
-        let tip = Tip { event_id: ready.event.event_id().clone(), depth: ready.event.depth() };
-        tips.push(TipState { tip, state: after.clone() });
-        let current = if tips.len() == 1 {
-            after
-        } else {
-            let mut knowing = work.clone();
-            let event = stored(&ready.event, Judgement::Accepted);
-            knowing.fresh.insert(ready.event.event_id().clone(), event);
-            self.resolved(tips.iter().map(|tip| tip.state.clone()).collect(), &knowing).await?
-        };
+        let tips = self.tips_after(&was, ready).await?;
+        let current = self.current_after(&tips, ready, work).await?;
         work.look = self.put_ahead(&was, ready, &current).await?;
         work.events.clear();
         let known = self.find(work, ready.event.event_id()).await?;
-
-        let (before, fork) = if was.n == 0 {
-            (Before::Log(0), None)
-        } else {
-            let delta = difference(&current, &ready.state);
-            let delta = delta.into_iter().map(|change| (change.key, change.new)).collect();
-            let event_id = ready.event.event_id().clone();
-            (Before::Fork, Some(Fork { event_id, base: was.n + 1, delta, like: None }))
-        };
+        let (before, fork) = ready.place(&was, &current);
         rows.forks.extend(fork);
         let change = Change {
             key: ready.own.clone(),
@@ -228,15 +223,36 @@ impl Rooms {
             rows,
         );
         self.mark_gap(&ready.event, work, rows).await?;
-        for change in difference(&was.state, &current) {
-            if change.key != ready.own {
-                let record = self.record_in(change, was.n, work).await?;
-                if let Some(mine) = record {
-                    work.write(mine, rows);
-                }
+        let others = difference(&was.state, &current);
+        for change in others.into_iter().filter(|change| change.key != ready.own) {
+            if let Some(mine) = self.record_in(change, was.n, work).await? {
+                work.write(mine, rows);
             }
         }
         Ok(Outcome::Said(vec![ready.event.event_id().clone()]))
+    }
+
+    /// The extremities after the join: it, and what [`untold`](Self::untold) leaves.
+    async fn tips_after(&self, was: &Look, ready: &Ready) -> Result<Vec<TipState>, StoreError> {
+        let mut tips = self.untold(was, ready).await?;
+        let tip = Tip { event_id: ready.event.event_id().clone(), depth: ready.event.depth() };
+        tips.push(TipState { tip, state: with(&ready.state, &ready.event) });
+        Ok(tips)
+    }
+
+    /// What these extremities, of which the join is one, make of the current state.
+    async fn current_after(
+        &self,
+        tips: &[TipState],
+        ready: &Ready,
+        work: &Work,
+    ) -> Result<StateMap, SendError> {
+        let forks = tips.iter().map(|tip| tip.state.clone()).collect();
+        // The join itself is in no store yet.
+        let mut knowing = work.clone();
+        let event = stored(&ready.event, Judgement::Accepted);
+        knowing.fresh.insert(ready.event.event_id().clone(), event);
+        self.resolved(forks, &knowing).await
     }
 
     /// The extremities that stay: state of ours that nobody who told us of the room seems to have heard of, such as that
@@ -277,11 +293,8 @@ impl Rooms {
         drop(entries);
         // A room that comes here for the first time has its state from line 0 on, before the join.
         let (n, state) = if was.n == 0 { (0, &ready.state) } else { (was.n + 1, current) };
-        let versions: Vec<_> = difference(&was.state, state)
-            .into_iter()
-            .filter(|change| n == 0 || change.key != ready.own)
-            .map(|change| (change.key, change.new))
-            .collect();
+        let mut versions = delta(&was.state, state);
+        versions.retain(|(key, _)| n == 0 || *key != ready.own);
         database.put_versions(room, n, &versions).await?;
         let head =
             RoomHead { version: ready.version.clone(), epoch, tips: Vec::new(), ..was.head() };

@@ -2,8 +2,8 @@
 //! [`Rooms::send`] (we make the event) and [`Rooms::receive`] (someone else made it). Behind both lies the same corridor:
 //! judge, settle, derive, commit, publish.
 //!
-//! A job waits in its room's queue ([`lane`]), is worked through without waiting for anything but reads ([`work`]), goes to the
-//! one [`committer`] of all rooms, and is shown by the [`stream`] when it is durable. Memory moves only then.
+//! A job waits in its room's queue (`lane`), is worked through without waiting for anything but reads (`work`), goes to the
+//! one `committer` of all rooms, and is shown by the `stream` when it is durable. Memory moves only then.
 
 mod acl;
 mod amend;
@@ -20,6 +20,7 @@ mod find;
 mod held;
 mod import;
 mod intent;
+mod judge;
 mod lane;
 mod look;
 mod memory;

@@ -12,8 +12,8 @@ use ruma::{OwnedEventId, RoomId};
 
 use super::{
     Rooms, SendError,
+    judge::judge_alone,
     lane::{Ask, Outcome},
-    receive::judge_alone,
     work::{Rows, Work},
 };
 

@@ -202,7 +202,8 @@ pub(super) fn sharing(with: &StateMap, state: &StateMap) -> StateMap {
     shared
 }
 
-fn delta(from: &StateMap, to: &StateMap) -> Vec<(StateKey, Option<StateEntry>)> {
+/// What the keys that differ hold in the second of two states.
+pub(super) fn delta(from: &StateMap, to: &StateMap) -> Vec<(StateKey, Option<StateEntry>)> {
     difference(from, to).into_iter().map(|change| (change.key, change.new)).collect()
 }
 

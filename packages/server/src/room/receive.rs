@@ -1,24 +1,22 @@
-//! The door for what others have said: judge an event against its own auth events, the state before it and the current
-//! state, and settle where the room forks.
-//!
-//! The steps carry the specification's numbers:
-//! <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>. Steps 1 to 3 (format, signatures,
-//! hash) are behind whoever calls: `matryx_core::event::open` does them.
+//! The door for what others have said: judge an event, keep it in its place, and settle where the room forks. Its format,
+//! signatures and hash are behind whoever calls: `matryx_core::event::open` holds it against them.
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
     sync::Arc,
 };
 
 use matryx_core::{
     event::Pdu,
-    room::{Judgement, StateKey, StateMap, difference, judge_by_auth_events, judge_by_state},
+    room::{Judgement, StateKey, StateMap, difference},
 };
 use matryx_repository::{Before, StoreError, StoredEvent, Tip};
-use ruma::{EventId, OwnedEventId, events::StateEventType, room_version_rules::RoomVersionRules};
+use ruma::OwnedEventId;
 
 use super::{
-    Look, Room, Rooms, SendError, TipState, acl,
+    Look, Rooms, SendError, TipState, acl,
+    judge::judge_alone,
     place::{Stand, after, sharing},
     work::{Judged, Rows, Work},
 };
@@ -50,6 +48,15 @@ pub struct Given {
     pub after: HashMap<OwnedEventId, StateMap>,
 }
 
+/// An event that comes in, and how.
+struct Incoming<'a> {
+    pdu: &'a Arc<Pdu>,
+    door: Door,
+    given: &'a Given,
+    /// It as it is kept, where it came before without its place.
+    known: Option<&'a Arc<StoredEvent>>,
+}
+
 impl Rooms {
     /// Judges an event and settles it into the room.
     pub(super) async fn hear(
@@ -66,53 +73,85 @@ impl Rooms {
         let known = self.find(work, pdu.event_id()).await?;
         // What came alone before, without its place, has to be judged in its place now. If its own auth events did not
         // allow it, that is final.
-        let known = match known {
+        let known = match &known {
             Some(known) if known.awaits_place() => Some(known),
             Some(known) => return Ok(Received::Known(known.fate.clone())),
             None => None,
         };
-        let pdu = known.as_ref().map_or(pdu, |known| &known.pdu);
+        let pdu = known.map_or(pdu, |known| &known.pdu);
+        let incoming = Incoming { pdu, door, given, known };
+        let named = match self.named(&incoming, work).await? {
+            ControlFlow::Continue(named) => named,
+            ControlFlow::Break(received) => return Ok(received),
+        };
+        let (fate, stand) = self.fate(&incoming, &named, work).await?;
+        if let Some(stand) = stand {
+            self.keep_in_place(&incoming, &fate, stand, work, rows).await?;
+        }
+        Ok(Received::Judged(fate))
+    }
+
+    /// The events that an event names; or what has become of it already, where it has no place in the room, or none yet.
+    async fn named(
+        &self,
+        incoming: &Incoming<'_>,
+        work: &Work,
+    ) -> Result<ControlFlow<Received, HashMap<OwnedEventId, Arc<StoredEvent>>>, SendError> {
+        let Incoming { pdu, given, known, .. } = *incoming;
+        let rejected = |why: String| Received::Judged(Judgement::Rejected(why));
+        let as_known = |known: &StoredEvent| Received::Known(known.fate.clone());
         if pdu.prev_events().is_empty() {
             // Only a room's first event follows nothing. If it is ours, nothing can be before it that would have to be judged.
             let why = "it follows nothing, and is not the room's create event";
-            return Ok(match known {
-                Some(known) => Received::Known(known.fate.clone()),
-                None => Received::Judged(Judgement::Rejected(why.to_owned())),
-            });
+            let received = known.map_or_else(|| rejected(why.to_owned()), |known| as_known(known));
+            return Ok(ControlFlow::Break(received));
         }
-        let named: BTreeSet<&OwnedEventId> =
+        let ids: BTreeSet<&OwnedEventId> =
             pdu.prev_events().iter().chain(pdu.auth_events()).collect();
-        let found = self.find_all(work, named.iter().map(|id| &***id)).await?;
-        let missing = missing(pdu, &found, given);
-        if let Some(known) = &known
+        let named = self.find_all(work, ids.iter().map(|id| &***id)).await?;
+        let missing = missing(pdu, &named, given);
+        if let Some(known) = known
             && (!missing.is_empty() || !given.after.is_empty())
             && self.has_stood(pdu).await?
         {
             // What we hold has come after it: as an extremity it would bring back what was then.
-            return Ok(Received::Known(known.fate.clone()));
+            return Ok(ControlFlow::Break(as_known(known)));
         }
         if !missing.is_empty() {
-            return Ok(Received::Missing(missing));
+            return Ok(ControlFlow::Break(Received::Missing(missing)));
         }
-        let elsewhere = |id: &OwnedEventId| {
-            found.get(id).is_some_and(|event| event.pdu.room_id() != work.look.room_id)
+        let elsewhere = |id: &&OwnedEventId| {
+            named.get(*id).is_some_and(|event| event.pdu.room_id() != work.look.room_id)
         };
-        if let Some(id) = pdu.prev_events().iter().find(|id| elsewhere(id)) {
+        Ok(match pdu.prev_events().iter().find(elsewhere) {
             // There is no state of this room before it, so that it can't be kept either.
-            let why = format!("it follows {id}, which belongs to another room");
-            return Ok(Received::Judged(Judgement::Rejected(why)));
-        }
+            Some(id) => {
+                let why = format!("it follows {id}, which belongs to another room");
+                ControlFlow::Break(rejected(why))
+            }
+            None => ControlFlow::Continue(named),
+        })
+    }
 
-        let alone = judge_alone(pdu, &found, &work.look);
+    /// What is to be held of an event, and where it stands if it is kept.
+    async fn fate(
+        &self,
+        incoming: &Incoming<'_>,
+        named: &HashMap<OwnedEventId, Arc<StoredEvent>>,
+        work: &Work,
+    ) -> Result<(Judgement, Option<Stand>), SendError> {
+        let Incoming { pdu, door, given, known } = *incoming;
+        let keeps_rejected = may_keep_rejected(pdu, known.map(|known| &**known), given, &work.look);
+        let alone = judge_alone(pdu, named, &work.look);
         if let Err(why) = &alone
-            && !may_keep_rejected(pdu, known.as_deref(), given, &work.look)
+            && !keeps_rejected
         {
             // No state is read for what falls without one.
-            return Ok(Received::Judged(Judgement::Rejected(why.clone())));
+            return Ok((Judgement::Rejected(why.clone()), None));
         }
         let stand = self.state_before(pdu, given, work).await?;
         let fate = match alone {
-            Ok(()) => self.judge_received(pdu, &stand.state, given, work).await?,
+            Ok(()) => self.judge_in_place(pdu, &stand.state, given, work).await?,
             Err(why) => Judgement::Rejected(why),
         };
         let kept = match fate {
@@ -120,11 +159,21 @@ impl Rooms {
             // Whoever hands it in is told, and nobody else has it: there is nothing to keep.
             _ if door == Door::Handshake => false,
             Judgement::SoftFailed(_) => true,
-            Judgement::Rejected(_) => may_keep_rejected(pdu, known.as_deref(), given, &work.look),
+            Judgement::Rejected(_) => keeps_rejected,
         };
-        if !kept {
-            return Ok(Received::Judged(fate));
-        }
+        Ok((fate, kept.then_some(stand)))
+    }
+
+    /// Keeps an event in its place: with a line if it is accepted, else so that what follows it can be judged.
+    async fn keep_in_place(
+        &self,
+        incoming: &Incoming<'_>,
+        fate: &Judgement,
+        stand: Stand,
+        work: &mut Work,
+        rows: &mut Rows,
+    ) -> Result<(), SendError> {
+        let Incoming { pdu, door, given, known } = *incoming;
         let (before, fork) = self.place(pdu, &stand, work).await?;
         let Stand { state, .. } = stand;
         if let Some(fork) = fork {
@@ -132,18 +181,18 @@ impl Rooms {
             rows.forks.push(fork);
         }
         work.before.insert(pdu.event_id().clone(), state.clone());
-        if fate != Judgement::Accepted {
+        if *fate != Judgement::Accepted {
             let mut event = StoredEvent::received(pdu, fate.clone(), before);
-            event.redacted_by = known.as_ref().and_then(|known| known.redacted_by.clone());
+            event.redacted_by = known.and_then(|known| known.redacted_by.clone());
             let event = Arc::new(event);
             work.fresh.insert(pdu.event_id().clone(), Arc::clone(&event));
             rows.events.push(event);
-            return Ok(Received::Judged(fate));
+            return Ok(());
         }
         self.apply_redaction(pdu, work, rows).await?;
         let mut judged = self.settle_fork(pdu, before, state, work).await?;
         judged.onward = door == Door::Handshake;
-        judged.known.clone_from(&known);
+        judged.known = known.cloned();
         work.settle(judged, self.server_name(), rows);
         if !given.after.is_empty() {
             self.mark_gap(pdu, work, rows).await?;
@@ -151,7 +200,7 @@ impl Rooms {
         if let Some(redaction) = self.early_redaction(pdu.event_id(), work).await? {
             self.apply_redaction(&redaction, work, rows).await?;
         }
-        Ok(Received::Judged(fate))
+        Ok(())
     }
 
     /// Whether an event stands in the room's state, or has stood in it.
@@ -160,94 +209,6 @@ impl Rooms {
         let versions = self.database().versions(pdu.room_id(), &key).await?;
         let mut entries = versions.iter().filter_map(|version| version.entry.as_ref());
         Ok(entries.any(|entry| entry.event_id == *pdu.event_id()))
-    }
-
-    /// Steps 5 and 6.
-    async fn judge_received(
-        &self,
-        pdu: &Arc<Pdu>,
-        before: &StateMap,
-        given: &Given,
-        work: &mut Work,
-    ) -> Result<Judgement, SendError> {
-        let rules = Arc::clone(&work.look.rules);
-        if let Err(why) = self.judge_before(pdu, before, work).await? {
-            return Ok(Judgement::Rejected(why));
-        }
-        // 6. … based on the current state, else it is soft-failed.
-        if given.after.is_empty() && before.ptr_eq(&work.look.state) {
-            // Where the room is one line that is the state before it, by which it has passed.
-            return Ok(Judgement::Accepted);
-        }
-        let mut current = work.look.state.clone();
-        if !given.after.is_empty() {
-            // What happened in the gap is current too, and all that we know of it is the state behind it.
-            let mut forks: Vec<StateMap> =
-                work.look.tips.iter().map(|tip| tip.state.clone()).collect();
-            forks.push(before.clone());
-            current = self.resolved(forks, work).await?;
-        }
-        if let Err(why) = self.judge_at(pdu, &current, &rules, work).await? {
-            return Ok(Judgement::SoftFailed(format!("by the current state: {why}")));
-        }
-        Ok(Judgement::Accepted)
-    }
-
-    /// Step 5: holds an event against the state before it, else it is rejected.
-    pub(super) async fn judge_before(
-        &self,
-        pdu: &Arc<Pdu>,
-        before: &StateMap,
-        work: &Work,
-    ) -> Result<Result<(), String>, SendError> {
-        let verdict = self.judge_at(pdu, before, &work.look.rules, work).await?;
-        Ok(verdict.map_err(|why| format!("by the state before it: {why}")))
-    }
-
-    /// Whether a state that was told allows an event.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn allows(
-        &self,
-        room: &Room,
-        state: &StateMap,
-        event: &StoredEvent,
-    ) -> Result<bool, SendError> {
-        let judged = event.is_judged() && !matches!(event.fate, Judgement::Rejected(_));
-        let work = Work::new(&room.look());
-        Ok(judged && self.judge_before(&event.pdu, state, &work).await?.is_ok())
-    }
-
-    /// Holds an event against a state.
-    async fn judge_at(
-        &self,
-        pdu: &Arc<Pdu>,
-        state: &StateMap,
-        rules: &RoomVersionRules,
-        work: &Work,
-    ) -> Result<Result<(), String>, StoreError> {
-        let keys = matryx_core::room::auth_keys(
-            pdu.kind(),
-            pdu.sender(),
-            pdu.state_key(),
-            pdu.content(),
-            rules,
-        );
-        let mut keys = match keys {
-            Ok(keys) => keys,
-            Err(why) => return Ok(Err(why)),
-        };
-        keys.push(StateKey::create());
-        let standing: Vec<(&StateKey, &OwnedEventId)> =
-            keys.iter().filter_map(|key| Some((key, &state.get(key)?.event_id))).collect();
-        let found = self.find_all(work, standing.iter().map(|(_, id)| &***id)).await?;
-        let by_key: HashMap<&StateKey, &Arc<StoredEvent>> =
-            standing.iter().filter_map(|(key, id)| Some((*key, found.get(*id)?))).collect();
-        let look_up = |kind: &StateEventType, key: &str| {
-            by_key.get(&StateKey::new(kind.clone(), key)).map(|event| Arc::clone(&event.pdu))
-        };
-        Ok(judge_by_state(pdu, rules, &look_up))
     }
 
     /// What an accepted event makes of the extremities and of the current state.
@@ -288,26 +249,6 @@ impl Rooms {
             arrivals: arrivals.into_values().map(|event| Arc::clone(&event.pdu)).collect(),
         })
     }
-}
-
-/// Step 4: holds an event against the events that it names itself.
-pub(super) fn judge_alone(
-    pdu: &Arc<Pdu>,
-    found: &HashMap<OwnedEventId, Arc<StoredEvent>>,
-    look: &Look,
-) -> Result<(), String> {
-    // Since version 12 an event names its create event by the room's id.
-    let create = look.law.create.as_ref();
-    let fetch = |id: &EventId| {
-        let named = found.get(id).map(|event| &event.pdu);
-        named.or(create.filter(|create| create.event_id() == id)).cloned()
-    };
-    if pdu.rejected() {
-        let why = "by itself: a field of it is too long, or who authorised it has not signed it";
-        return Err(why.to_owned());
-    }
-    judge_by_auth_events(pdu, &look.rules, &fetch)
-        .map_err(|why| format!("by its auth events: {why}"))
 }
 
 /// Whether the rejection of an event may be kept, which makes it final. What other servers tell of a state makes nothing final,
