@@ -1,7 +1,8 @@
 //! Matryx, a Matrix homeserver: everything between the network and what is kept.
 //!
-//! `http` glues ruma's requests to axum, `api` holds the doors, and behind them stand the subjects: `user` and those to
-//! come. [`lifecycle::Server`] starts it all, for the binary and for tests alike.
+//! [`http`] glues ruma's requests to axum, [`api`] holds the doors, and behind them stand the subjects: [`room`] and
+//! [`membership`], [`sync`], [`user`], [`directory`], and other servers in [`federation`]. [`lifecycle::Server`] starts it all,
+//! for the binary and for tests alike.
 
 mod allocator;
 pub mod api;

@@ -5,7 +5,7 @@ use ruma::{
     events::TimelineEventType,
 };
 
-/// What someone wants to say. It becomes a [`Pdu`](super::Pdu) when it is [sealed](super::seal).
+/// What someone wants to say. It becomes a [`Pdu`](super::Pdu) when it is [sealed](super::seal()).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// Who says it.
@@ -16,7 +16,7 @@ pub struct Draft {
     pub state_key: Option<String>,
     /// The content. Canonical JSON: floats and integers outside of ±(2⁵³ - 1) never get this far.
     pub content: CanonicalJsonObject,
-    /// The event that this one redacts; [`seal`](super::seal) puts it where the room version wants it.
+    /// The event that this one redacts; [`seal`](super::seal()) puts it where the room version wants it.
     pub redacts: Option<OwnedEventId>,
 }
 

@@ -20,7 +20,7 @@ use crate::{membership::Membership, room::StateKey};
 
 /// An event as it stands in a room's graph: its canonical text and what is read from it once.
 ///
-/// Made by [`seal`](super::seal) and [`open`](super::open) only, and [restored](Pdu::restore) from the store. It does
+/// Made by [`seal`](super::seal()) and [`open`](super::open()) only, and [restored](Pdu::restore) from the store. It does
 /// not change, and is meant to be held in an [`Arc`].
 #[derive(Clone)]
 pub struct Pdu {

@@ -1,6 +1,6 @@
 //! Between axum and ruma: requests in, replies out, and who is asking.
 //!
-//! A handler is `async fn(App, Matrix<R>) -> Result<R::Response, ApiError>`; [`endpoint`] registers it on every path
+//! A handler is `async fn(App, Matrix<R>) -> Result<R::Response, ApiError>`; [`endpoint()`] registers it on every path
 //! that its request type knows.
 
 mod alike;

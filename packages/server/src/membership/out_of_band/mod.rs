@@ -1,7 +1,7 @@
 //! Invites and knocks of rooms that nobody of this server is in, and what becomes of them.
 //!
 //! The user's own view changes at once and is durable when they are answered; what other servers have to be told is an
-//! [errand](errands), kept until it is done.
+//! errand ([`Errands`]), kept until it is done.
 
 mod arrived;
 mod errands;
