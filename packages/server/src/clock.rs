@@ -99,14 +99,18 @@ impl Clock {
         }
     }
 
+    /// Waits so long from now on.
+    pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send {
+        self.sleep_until(later(self.now(), time))
+    }
+
     /// What comes of something, if that is within so much time.
     pub async fn within<T>(&self, patience: Duration, what: impl Future<Output = T>) -> Option<T> {
-        let end = self.milliseconds().saturating_add(whole_milliseconds(patience));
-        let end = MilliSecondsSinceUnixEpoch(UInt::new_saturating(end));
+        let end = self.sleep(patience);
         tokio::select! {
             biased;
             done = what => Some(done),
-            () = self.sleep_until(end) => None,
+            () = end => None,
         }
     }
 
@@ -121,6 +125,19 @@ impl Clock {
             Source::Hand(hand) => held(hand).now,
         }
     }
+}
+
+/// The time that is so much later.
+#[must_use]
+pub fn later(time: MilliSecondsSinceUnixEpoch, by: Duration) -> MilliSecondsSinceUnixEpoch {
+    let by = UInt::new_saturating(whole_milliseconds(by));
+    MilliSecondsSinceUnixEpoch(time.0.saturating_add(by))
+}
+
+/// How much time lies between two points of it; none if the second comes first.
+#[must_use]
+pub fn passed(since: MilliSecondsSinceUnixEpoch, until: MilliSecondsSinceUnixEpoch) -> Duration {
+    Duration::from_millis(until.0.saturating_sub(since.0).into())
 }
 
 fn held(hand: &Mutex<Hand>) -> MutexGuard<'_, Hand> {

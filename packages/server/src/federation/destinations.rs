@@ -8,10 +8,16 @@ use std::{
 
 use matryx_repository::{Absence, Database, StoreError};
 use moka::sync::Cache;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName, UInt};
-use tokio::sync::{Mutex, broadcast};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
+use tokio::sync::{
+    Mutex,
+    broadcast::{self, error::RecvError},
+};
 
-use crate::{clock::Clock, random::Random};
+use crate::{
+    clock::{Clock, later},
+    random::Random,
+};
 
 /// How long it is remembered that a server was not there, after it might have been tried again.
 const MEMORY: Duration = Duration::from_hours(7 * 24);
@@ -20,7 +26,7 @@ const IN_PASSING: u64 = 50_000;
 /// How many servers may come back before somebody who is told has missed one.
 const NEWS: usize = 1024;
 
-/// How long a server that was not reached is left alone.
+/// How long to wait after something has failed, such as that a server was not reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     /// After the first failure; doubled after each that follows.
@@ -30,7 +36,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Seconds at first, hours in the end.
+    /// For servers: seconds at first, hours in the end.
     pub const USUAL: Self =
         Self { first: Duration::from_secs(5), longest: Duration::from_hours(6) };
     /// For tests, which bring servers back quickly.
@@ -78,7 +84,7 @@ impl Destinations {
     ) -> Result<Self, StoreError> {
         let mut absent = HashMap::new();
         for (server, absence) in database.absences().await? {
-            if after(absence.until, MEMORY) > clock.now() {
+            if later(absence.until, MEMORY) > clock.now() {
                 absent.insert(server, absence);
             } else {
                 // Nobody has wanted anything of it for long.
@@ -197,7 +203,7 @@ impl Destinations {
         Some(Absence {
             failures,
             since: known.map_or(now, |absence| absence.since),
-            until: after(now, self.spread(self.0.backoff.after(failures))),
+            until: later(now, self.spread(self.0.backoff.after(failures))),
         })
     }
 
@@ -220,10 +226,10 @@ impl Destinations {
         }
     }
 
-    /// Servers as they come back. Who falls behind is told that something was missed, and looks at what waits.
+    /// Servers as they come back, from now on.
     #[must_use]
-    pub fn on_up(&self) -> broadcast::Receiver<OwnedServerName> {
-        self.0.up.subscribe()
+    pub fn on_up(&self) -> Returns {
+        Returns(self.0.up.subscribe())
     }
 
     fn set(&self, server: &ServerName, absence: Absence) {
@@ -245,7 +251,18 @@ impl Destinations {
     }
 }
 
-fn after(time: MilliSecondsSinceUnixEpoch, wait: Duration) -> MilliSecondsSinceUnixEpoch {
-    let wait = UInt::try_from(wait.as_millis()).unwrap_or(UInt::MAX);
-    MilliSecondsSinceUnixEpoch(time.0.saturating_add(wait))
+/// Servers as they come back.
+#[derive(Debug)]
+pub struct Returns(broadcast::Receiver<OwnedServerName>);
+
+impl Returns {
+    /// The next server that is back. `None` for whoever has fallen behind: some are back, and nobody knows which.
+    pub async fn next(&mut self) -> Option<OwnedServerName> {
+        match self.0.recv().await {
+            Ok(server) => Some(server),
+            Err(RecvError::Lagged(_)) => None,
+            // Nobody is left who could say so.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }

@@ -19,7 +19,7 @@ use ruma::OwnedServerName;
 pub(crate) use self::network::tls;
 pub use self::{
     client::{Client, Sign},
-    destinations::{Backoff, Destinations},
+    destinations::{Backoff, Destinations, Returns},
     error::{PeerError, brief},
     keys::{Keys, OwnKeys},
     network::{Network, NetworkError},

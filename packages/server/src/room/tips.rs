@@ -4,7 +4,7 @@
 //! It is of the type that the field knows for it, is shown to no client and is brought to no server: the others get it when
 //! something follows it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use matryx_core::{
     event::Draft,
@@ -18,6 +18,7 @@ use ruma::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Desk, Intent, Proposal, Rooms, SendError, say::may_send};
+use crate::clock::later;
 
 /// More tips than this are tied together.
 pub(super) const MANY: usize = 10;
@@ -28,8 +29,8 @@ const TOO_MANY: usize = 50;
 /// The type of what ties them.
 const KNOT: &str = "org.matrix.dummy_event";
 
-/// How many milliseconds pass between two knots of a room.
-const PAUSE: u32 = 10_000;
+/// How much time passes between two knots of a room.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Whether an event of this type only ties tips together.
 pub(super) fn is_knot(kind: &TimelineEventType) -> bool {
@@ -51,7 +52,7 @@ impl Rooms {
                 };
                 let Some(room) = room else { return };
                 let now = self.clock().now();
-                last.retain(|_, (then, _)| then.0.saturating_add(PAUSE.into()) > now.0);
+                last.retain(|_, (then, _)| later(*then, PAUSE) > now);
                 let tips = self.tips_of(&room);
                 if last.get(&room).is_some_and(|(_, tied)| !tied || tips <= TOO_MANY) {
                     // The next event that comes reminds us.

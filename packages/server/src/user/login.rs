@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use matryx_repository::{Login, NextPair, StoreError, TokenHash};
-use ruma::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedUserId, UInt, UserId};
+use ruma::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedUserId, UserId};
 
 use super::{UserError, Users, error::DEVICE_ID_LIMIT, name};
+use crate::clock::later;
 
 /// How long an access token is good that its client can refresh. One that can't be refreshed is good until logout.
 const LIFETIME: Duration = Duration::from_hours(1);
@@ -166,9 +167,4 @@ impl Users {
     fn refresh_token(&self) -> String {
         format!("mxr_{}", self.0.random.secret())
     }
-}
-
-pub(super) fn later(time: MilliSecondsSinceUnixEpoch, by: Duration) -> MilliSecondsSinceUnixEpoch {
-    let by = UInt::try_from(by.as_millis()).unwrap_or(UInt::MAX);
-    MilliSecondsSinceUnixEpoch(time.0.saturating_add(by))
 }

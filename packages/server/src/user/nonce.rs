@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Users, login::later};
+use super::Users;
+use crate::clock::later;
 
 /// How long a nonce is good.
 const LIFETIME: Duration = Duration::from_mins(1);

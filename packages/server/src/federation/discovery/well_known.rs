@@ -7,9 +7,12 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 use moka::sync::Cache;
 use reqwest::{Client, Response, Url};
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, UInt};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName};
 
-use crate::clock::Clock;
+use crate::{
+    clock::{Clock, later},
+    federation::Backoff,
+};
 
 /// The largest answer that is read, in bytes.
 const LIMIT: usize = 50 << 10;
@@ -19,10 +22,8 @@ const DEFAULT: Duration = Duration::from_hours(24);
 const LONGEST: Duration = Duration::from_hours(48);
 /// No answer holds for less: a server is not asked for each of its events.
 const SHORTEST: Duration = Duration::from_mins(5);
-/// How long nobody asks again after a first failure; doubled after each that follows.
-const FAILED: Duration = Duration::from_mins(2);
-/// No failure keeps from asking for longer.
-const FAILED_LONGEST: Duration = Duration::from_hours(1);
+/// How long nobody asks again after a failure.
+const FAILED: Backoff = Backoff { first: Duration::from_mins(2), longest: Duration::from_hours(1) };
 /// How many hosts are remembered.
 const REMEMBERED: u64 = 10_000;
 /// How long an answer may take.
@@ -130,13 +131,12 @@ fn remember(
             failures: 0,
         },
         Answer::Nothing => {
-            let until = later(now, FAILED_LONGEST);
+            let until = later(now, FAILED.longest);
             Remembered { server: None, until, usable: until, failures: 0 }
         }
         Answer::Failed => {
             let failures = known.as_ref().map_or(0, |known| known.failures).saturating_add(1);
-            let doubled = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
-            let until = later(now, FAILED.saturating_mul(doubled).min(FAILED_LONGEST));
+            let until = later(now, FAILED.after(failures));
             // A host that is away for a moment has not moved its server.
             let usable = known.filter(|known| known.usable > now);
             let (server, usable) = usable.map_or((None, now), |known| (known.server, known.usable));
@@ -191,15 +191,10 @@ fn date(text: &str) -> Option<u64> {
     Some((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000)
 }
 
-fn later(now: MilliSecondsSinceUnixEpoch, by: Duration) -> MilliSecondsSinceUnixEpoch {
-    let by = UInt::new_saturating(u64::try_from(by.as_millis()).unwrap_or(u64::MAX));
-    MilliSecondsSinceUnixEpoch(now.0.saturating_add(by))
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use ruma::server_name;
+    use ruma::{UInt, server_name};
 
     use super::*;
 
@@ -253,14 +248,14 @@ mod tests {
 
         let failed = remember(Some(known), Answer::Failed, after(Duration::from_hours(1)));
         assert_eq!(failed.server, Some(server));
-        assert_eq!(failed.until, later(after(Duration::from_hours(1)), FAILED));
+        assert_eq!(failed.until, later(after(Duration::from_hours(1)), FAILED.first));
         let mut failed = remember(Some(failed), Answer::Failed, after(LONGEST));
         assert_eq!(failed.server, None);
-        assert_eq!(failed.until, later(after(LONGEST), FAILED * 2));
+        assert_eq!(failed.until, later(after(LONGEST), FAILED.first * 2));
         for _ in 0..40 {
             failed = remember(Some(failed), Answer::Failed, now());
         }
-        assert_eq!(failed.until, after(FAILED_LONGEST));
+        assert_eq!(failed.until, after(FAILED.longest));
 
         let nothing = remember(Some(failed), Answer::Nothing, now());
         assert_eq!((nothing.server, nothing.failures), (None, 0));

@@ -15,7 +15,7 @@ use ruma::{
     UInt,
 };
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::list::List;
 use super::again;
@@ -221,11 +221,7 @@ impl Waiting {
                 () = self.news.notified() => {}
                 () = app.entering.ended() => {}
                 () = app.clock.sleep_until_any(next) => {}
-                server = up.recv() => match server {
-                    Ok(server) => self.back(app, Some(&server)),
-                    Err(RecvError::Lagged(_)) => self.back(app, None),
-                    Err(RecvError::Closed) => return,
-                },
+                server = up.next() => self.back(app, server.as_deref()),
             }
         }
     }

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use matryx_repository::ServerKey;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedServerSigningKeyId,
-    ServerName, ServerSigningKeyId, SigningKeyAlgorithm, UInt,
+    ServerName, ServerSigningKeyId, SigningKeyAlgorithm,
     api::federation::discovery::ServerSigningKeys,
     serde::Base64,
     signatures::{PublicKeyMap, PublicKeySet, verify_json},
 };
+
+use crate::clock::{later, passed};
 
 /// However long a key is said to be valid, it is believed for no longer than this without asking again.
 ///
@@ -50,10 +52,7 @@ impl Known {
         }
         let now_known = learned.iter().filter_map(|key| keys.get(key.id.as_str()));
         let until = now_known.filter(|key| !key.expired).map(|key| key.until).min();
-        let refresh = until.map(|until| {
-            let left = u64::from(until.0).saturating_sub(now.0.into());
-            MilliSecondsSinceUnixEpoch(now.0.saturating_add(UInt::new_saturating(left / 2)))
-        });
+        let refresh = until.map(|until| later(now, passed(now, until) / 2));
         Self { keys, refresh }
     }
 
@@ -136,9 +135,7 @@ pub(super) fn learn(
     verify(server, public, json)
         .map_err(|error| format!("its document of keys is not signed by it: {error}"))?;
 
-    let longest = UInt::new_saturating(LONGEST.as_secs() * 1000);
-    let longest = MilliSecondsSinceUnixEpoch(now.0.saturating_add(longest));
-    let until = document.valid_until_ts.min(longest);
+    let until = document.valid_until_ts.min(later(now, LONGEST));
     // A key under both headings is in use.
     let old = document.old_verify_keys.into_iter();
     let old = old.filter(|(id, old)| is_usable(id, &old.key) && !valid.contains_key(id));

@@ -30,7 +30,7 @@ pub use self::{
     request::RequestError,
 };
 use super::Client;
-use crate::clock::Clock;
+use crate::clock::{Clock, later};
 
 /// The keys of how many servers are kept in memory.
 const IN_MEMORY: u64 = 20_000;
@@ -304,8 +304,7 @@ impl Keys {
     fn may_ask(&self, server: &ServerName) -> Result<(), Option<Arc<str>>> {
         let Some((when, error)) = self.0.attempts.get(server) else { return Ok(()) };
         let pause = if error.is_some() { self.0.pace.failed } else { self.0.pace.answered };
-        let passed = u64::from(self.now().0).saturating_sub(when.0.into());
-        if Duration::from_millis(passed) >= pause { Ok(()) } else { Err(error) }
+        if later(when, pause) <= self.now() { Ok(()) } else { Err(error) }
     }
 
     /// What is known of a server's keys without asking anyone.

@@ -10,6 +10,8 @@ use ruma::{
     signatures::{JsonError, PublicKeySet, sign_json},
 };
 
+use crate::clock::later;
+
 /// For how long others may believe our keys without asking again.
 const VALIDITY: Duration = Duration::from_hours(24);
 
@@ -102,12 +104,11 @@ impl OwnKeys {
             ]);
             (old.id.to_string(), CanonicalJsonValue::Object(entry))
         });
-        let until = now.0.saturating_add(UInt::new_saturating(VALIDITY.as_secs() * 1000));
         let mut document = CanonicalJsonObject::from([
             ("server_name".to_owned(), us.as_str().into()),
             ("verify_keys".to_owned(), CanonicalJsonValue::Object(verify_keys.collect())),
             ("old_verify_keys".to_owned(), CanonicalJsonValue::Object(old_verify_keys.collect())),
-            ("valid_until_ts".to_owned(), number(MilliSecondsSinceUnixEpoch(until))),
+            ("valid_until_ts".to_owned(), number(later(now, VALIDITY))),
         ]);
         self.countersign(us, &mut document)?;
         Ok(document)

@@ -22,14 +22,14 @@ use std::{
 
 use matryx_repository::{Database, Out, OutPlace, StoreError};
 use ruma::{OwnedServerName, ServerName, api::federation::transactions::edu::Edu, serde::Raw};
-use tokio::sync::{Notify, broadcast, mpsc::UnboundedReceiver};
+use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     ledger::Ledger,
     queue::{Parcel, Queue},
 };
-use super::{Backoff, Client, Destinations};
+use super::{Backoff, Client, Destinations, Returns};
 use crate::{
     clock::Clock,
     random::Random,
@@ -145,22 +145,14 @@ impl Outbox {
         self.run(idle);
     }
 
-    async fn follow(
-        self,
-        mut news: UnboundedReceiver<Vec<Out>>,
-        mut up: broadcast::Receiver<OwnedServerName>,
-    ) {
+    async fn follow(self, mut news: UnboundedReceiver<Vec<Out>>, mut up: Returns) {
         let Some(ground) = self.0.ground.get() else { return };
         let nowhere = HashMap::new();
         loop {
             tokio::select! {
                 biased;
                 () = ground.shutdown.cancelled() => return,
-                server = up.recv() => match server {
-                    Ok(server) => self.wake(Some(&server)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.wake(None),
-                    Err(broadcast::error::RecvError::Closed) => return,
-                },
+                server = up.next() => self.wake(server.as_deref()),
                 batch = news.recv() => {
                     let Some(batch) = batch else { return };
                     // Whoever has sent it is answered first.

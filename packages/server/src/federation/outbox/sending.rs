@@ -7,7 +7,7 @@ use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use matryx_repository::StoreError;
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName, UInt,
+    MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName,
     api::federation::transactions::send_transaction_message::v1 as send_transaction,
 };
 use serde_json::{Value, value::RawValue};
@@ -17,7 +17,7 @@ use super::{
     queue::{Batch, Parcel},
     settled,
 };
-use crate::federation::PeerError;
+use crate::{clock::later, federation::PeerError};
 
 /// How long a server may take to answer. It has a transaction of up to 50 events to work through.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -163,7 +163,7 @@ impl Outbox {
         // It is there: once it shows itself again, it may be able to.
         self.0.destinations.watch(server);
         let now = self.0.clock.now();
-        after(now, self.0.backoff.after(failures)).max(self.earliest(failure))
+        later(now, self.0.backoff.after(failures)).max(self.earliest(failure))
     }
 
     /// Before when a server is left alone, even if it shows itself: one that answers says how long it wants that, or is given
@@ -172,7 +172,7 @@ impl Outbox {
         let now = self.0.clock.now();
         let Failure::Peer(PeerError::Refused { retry_after, .. }) = failure else { return now };
         let wait = retry_after.unwrap_or_default().max(self.0.backoff.first);
-        after(now, wait.min(self.0.backoff.longest))
+        later(now, wait.min(self.0.backoff.longest))
     }
 }
 
@@ -183,11 +183,6 @@ impl Failure {
         matches!(error.status(), Some(StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE))
             && error.errcode().is_some()
     }
-}
-
-fn after(now: MilliSecondsSinceUnixEpoch, wait: Duration) -> MilliSecondsSinceUnixEpoch {
-    let wait = UInt::try_from(wait.as_millis()).unwrap_or(UInt::MAX);
-    MilliSecondsSinceUnixEpoch(now.0.saturating_add(wait))
 }
 
 /// Notes which events a server has not taken. They are not sent again: it has seen them, and has its reasons.

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::failures::Why;
-use crate::{app::App, federation::inbox::LeftOut};
+use crate::{app::App, clock::passed, federation::inbox::LeftOut};
 
 /// How long an answer may stand still, once it has begun.
 const STALL: Duration = Duration::from_mins(1);
@@ -94,11 +94,9 @@ pub(super) async fn read(app: &App, body: Body, rules: &RoomVersionRules) -> Res
         }
         (reading.answer, partial)
     };
-    let (fed, (answer, partial), parsed) = tokio::select! {
-        done = async { tokio::join!(feed(app, body, bytes), collect, parse) } => done,
-        () = super::after(app, READING) => {
-            return Err(Why::Wrong("its answer to the join takes too long to be read".to_owned()));
-        }
+    let read = async { tokio::join!(feed(app, body, bytes), collect, parse) };
+    let Some((fed, (answer, partial), parsed)) = app.clock.within(READING, read).await else {
+        return Err(Why::Wrong("its answer to the join takes too long to be read".to_owned()));
     };
     fed?;
     match parsed {
@@ -124,15 +122,11 @@ async fn feed(app: &App, mut body: Body, bytes: mpsc::Sender<Bytes>) -> Result<(
         let due = STALL.saturating_add(Duration::from_secs((size / BYTES_A_SECOND) as u64));
         let patience = STALL.min(due.min(COMING).saturating_sub(waited));
         let since = app.clock.now();
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            () = super::after(app, patience) => {
-                let why = "its answer to the join stands still, or comes too slowly";
-                return Err(Why::Broken(why.to_owned()));
-            }
+        let Some(frame) = app.clock.within(patience, body.frame()).await else {
+            let why = "its answer to the join stands still, or comes too slowly";
+            return Err(Why::Broken(why.to_owned()));
         };
-        let passed = u64::from(app.clock.now().0).saturating_sub(since.0.into());
-        waited = waited.saturating_add(Duration::from_millis(passed));
+        waited = waited.saturating_add(passed(since, app.clock.now()));
         let data = match frame {
             None => return Ok(()),
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),

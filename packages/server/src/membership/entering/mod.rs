@@ -24,8 +24,7 @@ use futures::{
 };
 use matryx_core::refusal::Refusal;
 use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName,
-    OwnedUserId, RoomId, UInt, UserId,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -180,7 +179,7 @@ async fn through_others(
         let offer = tokio::select! {
             biased;
             Some(offer) = asked.next() => offer,
-            () = after(app, STAGGER), if !waiting.is_empty() => {
+            () = app.clock.sleep(STAGGER), if !waiting.is_empty() => {
                 asked.extend(waiting.pop_front().map(|server| attempt::ask(app, wish, server)));
                 continue;
             }
@@ -225,10 +224,4 @@ async fn accept(
             Ok(if lost { Accepted::Lost(server) } else { Accepted::No })
         }
     }
-}
-
-async fn after(app: &App, time: Duration) {
-    let milliseconds = UInt::try_from(time.as_millis()).unwrap_or(UInt::MAX);
-    let end = app.clock.now().0.saturating_add(milliseconds);
-    app.clock.sleep_until(MilliSecondsSinceUnixEpoch(end)).await;
 }

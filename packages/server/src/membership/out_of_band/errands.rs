@@ -12,24 +12,19 @@ use matryx_repository::{Database, Errand, StoreError, Task};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
 };
-use tokio::sync::{Notify, Semaphore, broadcast::error::RecvError, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::{
-    Way,
-    leave::{self, milliseconds},
-    undo,
+    Way, leave, undo,
     visit::{Verdict, visit},
 };
-use crate::app::App;
+use crate::{app::App, clock::later, federation::Backoff};
 
-/// How long after an errand has failed it is tried again; doubled after each that follows.
-const FIRST_WAIT: Duration = Duration::from_secs(30);
-
-/// How long it waits at the most.
-const LONGEST_WAIT: Duration = Duration::from_hours(6);
+/// How long after an errand has failed it is tried again.
+const WAITS: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_hours(6) };
 
 /// The same for tests, which bring servers back quickly.
-const SHORT_WAIT: Duration = Duration::from_millis(100);
+const SHORT_WAITS: Backoff = Backoff { first: Duration::from_millis(100), ..WAITS };
 
 /// How long after one attempt it is tried again at the earliest, whoever shows up.
 const PAUSE: Duration = Duration::from_mins(1);
@@ -84,7 +79,7 @@ pub(super) fn errand(app: &App, on: &Pdu, way: &Way, task: Task, wait: Duration)
         version: way.version.clone(),
         via: way.via.clone(),
         since: now,
-        next: MilliSecondsSinceUnixEpoch(now.0.saturating_add(milliseconds(wait))),
+        next: later(now, wait),
         tries: 0,
     }
 }
@@ -114,13 +109,13 @@ impl Errands {
     /// A server that is in this room, or was, has shown itself: if it is one of those that lead there, what the room has to be
     /// told is told now.
     pub fn resident_seen(&self, app: &App, room: &RoomId, server: &ServerName) {
-        let leads = |errand: &Errand| errand.via.iter().any(|via| via == server);
-        self.hasten(app, PAUSE, |errand| errand.room == room && leads(errand));
+        self.hasten(app, PAUSE, |errand| errand.room == room && leads(server, errand));
     }
 
-    /// A server is back.
-    fn back(&self, app: &App, server: &ServerName) {
-        self.hasten(app, Duration::ZERO, |errand| errand.via.iter().any(|via| via == server));
+    /// A server is back, or some are.
+    fn back(&self, app: &App, server: Option<&ServerName>) {
+        let which = |errand: &Errand| server.is_none_or(|server| leads(server, errand));
+        self.hasten(app, Duration::ZERO, which);
     }
 
     /// Errands to tell something become due, if they have not been on their way within `pause`. What is asked again late is
@@ -128,13 +123,12 @@ impl Errands {
     fn hasten(&self, app: &App, pause: Duration, which: impl Fn(&Errand) -> bool) {
         let now = app.clock.now();
         let short = app.config.testing.short_federation_backoff;
-        let pause = milliseconds(if short { pause.min(SHORT_WAIT) } else { pause });
+        let pause = if short { pause.min(SHORT_WAITS.first) } else { pause };
         let mut any = false;
         let mut list = self.list();
         let List { waiting, begun, .. } = &mut *list;
         for (name, errand) in waiting {
-            let paused = begun.get(name).map(|begun| begun.0.saturating_add(pause));
-            let soon = MilliSecondsSinceUnixEpoch(paused.unwrap_or_default().max(now.0));
+            let soon = begun.get(name).map_or(now, |begun| later(*begun, pause).max(now));
             let tells = matches!(errand.task, Task::Leave { .. } | Task::Undo);
             if errand.next > soon && tells && which(errand) {
                 errand.next = soon;
@@ -202,11 +196,7 @@ impl Errands {
                 () = app.shutdown.cancelled() => return,
                 () = self.0.news.notified() => {}
                 () = app.clock.sleep_until_any(next) => {}
-                server = up.recv() => match server {
-                    Ok(server) => self.back(&app, &server),
-                    Err(RecvError::Lagged(_)) => self.hasten(&app, Duration::ZERO, |_| true),
-                    Err(RecvError::Closed) => return,
-                },
+                server = up.next() => self.back(&app, server.as_deref()),
             }
         }
     }
@@ -317,22 +307,24 @@ pub(super) async fn is_current(app: &App, errand: &Errand) -> Result<bool, Store
     Ok(standing.rooms.get(&errand.room).is_some_and(|mine| mine.event == errand.event))
 }
 
-/// How long after something has failed it is tried again for the first time.
-pub(super) fn first_wait(app: &App) -> Duration {
-    if app.config.testing.short_federation_backoff { SHORT_WAIT } else { FIRST_WAIT }
+/// How long after something has failed it is tried again.
+pub(super) fn waits(app: &App) -> Backoff {
+    if app.config.testing.short_federation_backoff { SHORT_WAITS } else { WAITS }
+}
+
+/// Whether a server leads to the room of an errand.
+fn leads(server: &ServerName, errand: &Errand) -> bool {
+    errand.via.iter().any(|via| via == server)
 }
 
 /// The errand as it is tried next, if it is.
 fn put_off(app: &App, errand: Errand) -> Option<Errand> {
     let now = app.clock.now();
-    let age = now.0.saturating_sub(errand.since.0);
-    if age >= milliseconds(GIVEN_UP) {
+    if later(errand.since, GIVEN_UP) <= now {
         tracing::warn!(room = %errand.room, user = %errand.user, "errand.given_up");
         return None;
     }
-    let wait = first_wait(app);
-    let doubled = 1_u32.checked_shl(u32::try_from(errand.tries).unwrap_or(u32::MAX));
-    let wait = wait.saturating_mul(doubled.unwrap_or(u32::MAX)).min(LONGEST_WAIT);
-    let next = MilliSecondsSinceUnixEpoch(now.0.saturating_add(milliseconds(wait)));
-    Some(Errand { next, tries: errand.tries.saturating_add(1), ..errand })
+    let tries = errand.tries.saturating_add(1);
+    let wait = waits(app).after(u32::try_from(tries).unwrap_or(u32::MAX));
+    Some(Errand { next: later(now, wait), tries, ..errand })
 }

@@ -13,8 +13,8 @@ use matryx_core::{
 };
 use matryx_repository::{Errand, Mine, Task};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId,
-    UInt, UserId, events::TimelineEventType,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomId, UserId,
+    events::TimelineEventType,
 };
 
 use super::{Way, errands::errand, pending, record, unheard_of, way_of};
@@ -57,12 +57,8 @@ pub(in super::super) async fn leave(
     };
     let (event, errand) = write(app, room, user, reason, None).await?;
     if let Some(errand) = errand {
-        let deadline = app.clock.now().0.saturating_add(milliseconds(PATIENCE));
         let done = app.errands.begin(app, errand);
-        tokio::select! {
-            _ = done => {}
-            () = app.clock.sleep_until(MilliSecondsSinceUnixEpoch(deadline)) => {}
-        }
+        app.clock.within(PATIENCE, done).await;
     }
     Ok(event)
 }
@@ -146,8 +142,4 @@ pub(super) fn content(reason: Option<&str>) -> CanonicalJsonObject {
         content.insert("reason".to_owned(), text(reason));
     }
     content
-}
-
-pub(super) fn milliseconds(duration: Duration) -> UInt {
-    UInt::try_from(duration.as_millis()).unwrap_or(UInt::MAX)
 }

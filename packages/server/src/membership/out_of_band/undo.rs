@@ -7,7 +7,7 @@ use ruma::{OwnedServerName, RoomVersionId, ServerName};
 
 use super::{
     Way, add,
-    errands::{errand, first_wait},
+    errands::{errand, waits},
     leave,
     visit::{Verdict, visit},
 };
@@ -39,7 +39,7 @@ impl Undo {
             }
         }
         let way = Way { version: version.clone(), via };
-        let mut errand = errand(app, join, &way, Task::Undo, first_wait(app));
+        let mut errand = errand(app, join, &way, Task::Undo, waits(app).first);
         errand.event = join.event_id().clone();
         let before = app.errands.get(&errand.room, &errand.user);
         app.database.put_errand(&errand).await?;

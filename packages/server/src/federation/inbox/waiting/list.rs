@@ -12,7 +12,7 @@ use ruma::{
 };
 
 use super::{Tried, Way};
-use crate::{app::App, federation::Backoff};
+use crate::{app::App, clock::later, federation::Backoff};
 
 /// How many events of one server wait in one room: as many as a transaction has. The newest lead to all others.
 const OF_ONE: usize = 50;
@@ -23,12 +23,11 @@ const IN_ROOM: usize = 200;
 /// How many events wait in all rooms.
 const IN_ALL: usize = 10_000;
 
-/// How long an event waits after an attempt; doubled after each that follows.
+/// How long an event waits after an attempt.
 const WAITS: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_hours(3) };
 
 /// The same for tests, which bring servers back quickly.
-const SHORT_WAITS: Backoff =
-    Backoff { first: Duration::from_millis(100), longest: Duration::from_hours(3) };
+const SHORT_WAITS: Backoff = Backoff { first: Duration::from_millis(100), ..WAITS };
 
 /// When an event is given up. What follows it in the room still leads to it.
 const GIVEN_UP: Duration = Duration::from_hours(2 * 24);
@@ -157,8 +156,7 @@ impl List {
                 Some(Tried::Missing(missing)) => Some(missing),
                 None => Some(Vec::new()),
             };
-            let age = now.0.saturating_sub(row.since.0);
-            let old = u64::from(age) >= GIVEN_UP.as_secs() * 1000;
+            let old = later(row.since, GIVEN_UP) <= now;
             match (missing, self.entry(&row)) {
                 (Some(missing), Some(entry)) if !old => entry.put_off(app, missing),
                 (missing, _) => {
@@ -195,8 +193,7 @@ impl Entry {
         self.missing = missing.into_iter().collect();
         let short = app.config.testing.short_federation_backoff;
         let wait = if short { SHORT_WAITS } else { WAITS }.after(self.tries);
-        let wait = UInt::try_from(wait.as_millis()).unwrap_or(UInt::MAX);
-        let next = MilliSecondsSinceUnixEpoch(app.clock.now().0.saturating_add(wait));
+        let next = later(app.clock.now(), wait);
         // Unless something has made it due meanwhile.
         self.next = self.next.min(next);
     }
