@@ -111,7 +111,7 @@ pub async fn sync(
     let stream = rooms.stream();
     // A token from the future is one from before a backup was restored: such a client begins anew.
     let mut since = question.since.filter(|since| since.pos <= stream.published());
-    let mut timeout = pin!(tokio::time::sleep(question.timeout));
+    let mut timeout = pin!(clock.sleep(question.timeout));
     let mut waiter = None;
     loop {
         let (answer, standing) = answer(rooms, clock, question, since).await?;

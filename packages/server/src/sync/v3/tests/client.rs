@@ -6,12 +6,12 @@ use matryx_core::{
     membership::Membership,
     room::{StateKey, StateMap},
 };
-use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedRoomId, uint};
+use ruma::{EventId, OwnedRoomId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::clock;
 use crate::{
-    clock::Clock,
     room::Rooms,
     sync::{
         filter::EventFilter,
@@ -56,8 +56,7 @@ impl Client {
     }
 
     pub(super) async fn ask(&self, rooms: &Rooms) -> Value {
-        let clock = Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(2_000)));
-        let stop = CancellationToken::new();
+        let (clock, stop) = (clock(), CancellationToken::new());
         serde_json::to_value(sync(rooms, &clock, &stop, &self.question).await.unwrap()).unwrap()
     }
 

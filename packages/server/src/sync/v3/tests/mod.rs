@@ -18,6 +18,11 @@ use crate::{
     sync::token::StreamToken,
 };
 
+/// A clock that stands still.
+fn clock() -> Clock {
+    Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(2_000)))
+}
+
 const PEOPLE: [&str; 4] = ["@a:x", "@b:x", "@c:x", "@d:x"];
 
 /// Somebody does something somewhere, if they may.
@@ -122,8 +127,11 @@ fn without_news_nothing_is_read() {
         let asked = world.rooms.database().asked();
         let answer = client.sync(&world.rooms).await;
         assert!(answer["rooms"].is_null(), "{answer}");
-        client.question.timeout = Duration::from_millis(1);
-        client.sync(&world.rooms).await;
+        client.question.timeout = Duration::from_mins(10);
+        let (clock, stop) = (clock(), CancellationToken::new());
+        let waiting = sync(&world.rooms, &clock, &stop, &client.question);
+        let (answer, ()) = tokio::join!(waiting, async { clock.advance(client.question.timeout) });
+        assert!(answer.unwrap().is_empty());
         assert_eq!(world.rooms.database().asked(), asked);
 
         // What has just been said is not read either.
@@ -183,7 +191,7 @@ fn whoever_waits_is_woken_and_whoever_stops_is_answered() {
     run(async {
         let world = World::new(RoomVersionId::V12).await;
         let room = world.room("@a:x", "public").await;
-        let clock = Clock::by_hand(MilliSecondsSinceUnixEpoch(uint!(2_000)));
+        let clock = clock();
         let mut client = Client::new("@b:x", StateForm::Before, json!({}));
         client.sync(&world.rooms).await;
         client.question.timeout = Duration::from_mins(10);
