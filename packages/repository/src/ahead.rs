@@ -15,7 +15,7 @@ use crate::{
     Database, RoomHead, StoreError, StoredEvent,
     event::row_of,
     state::entry_row,
-    value::{beginning_with, name_of, named, number_part, range, record, text_part},
+    value::{beginning_with, name_of, named, number_part, parsed, range, record, text_part, unfit},
 };
 
 /// How many rows are written by one statement: the engine serves others in between.
@@ -45,13 +45,12 @@ impl TryFrom<AheadRow> for Ahead {
     type Error = StoreError;
 
     fn try_from(row: AheadRow) -> Result<Self, StoreError> {
-        let bad =
-            |why: &str| StoreError::inconsistent("ahead", format_args!("{:?}", row.id.key), why);
-        let event = |id: &str| id.try_into().map_err(|_| bad("event id"));
+        let bad = unfit(&row.id);
+        let events = row.events.iter().map(|id| parsed(id, &bad));
         Ok(Self {
-            room: text_part(&row.id, 0)?.try_into().map_err(|_| bad("room id"))?,
-            join: event(text_part(&row.id, 1)?)?,
-            events: row.events.iter().map(|id| event(id)).collect::<Result<_, _>>()?,
+            room: parsed(text_part(&row.id, 0)?, &bad)?,
+            join: parsed(text_part(&row.id, 1)?, &bad)?,
+            events: events.collect::<Result<_, _>>()?,
         })
     }
 }

@@ -5,7 +5,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError,
-    value::{beginning_with, named, record, text_part},
+    value::{beginning_with, named, parsed, record, text_part, unfit},
 };
 
 /// A local alias and where it points.
@@ -47,11 +47,11 @@ impl Database {
             .ask("SELECT room, creator FROM ONLY $id", object! { id: named("alias", alias) })
             .await?;
         let Some(row) = answer.take::<Option<AliasRow>>(0)? else { return Ok(None) };
-        let bad = |why: &str| StoreError::inconsistent("alias", alias, why);
+        let bad = |why| StoreError::inconsistent("alias", alias, why);
         Ok(Some(Alias {
             alias: alias.to_owned(),
-            room: row.room.as_str().try_into().map_err(|_| bad("room id"))?,
-            creator: row.creator.as_str().try_into().map_err(|_| bad("creator"))?,
+            room: parsed(&row.room, &bad)?,
+            creator: parsed(&row.creator, &bad)?,
         }))
     }
 
@@ -69,15 +69,7 @@ impl Database {
         answer
             .take::<Vec<Row>>(0)?
             .iter()
-            .map(|row| {
-                text_part(&row.id, 1)?.try_into().map_err(|_| {
-                    StoreError::inconsistent(
-                        "room_alias",
-                        format_args!("{:?}", row.id.key),
-                        "alias",
-                    )
-                })
-            })
+            .map(|row| parsed(text_part(&row.id, 1)?, &unfit(&row.id)))
             .collect()
     }
 

@@ -5,7 +5,7 @@ use surrealdb::types::{RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError, time,
-    value::{name_of, named},
+    value::{name_of, named, parsed, unfit},
 };
 
 /// What is known of a server that does not answer.
@@ -65,9 +65,7 @@ impl Database {
 }
 
 fn read(row: &Row) -> Result<(OwnedServerName, Absence), StoreError> {
-    let name = name_of(&row.id)?;
-    let server = OwnedServerName::try_from(name)
-        .map_err(|error| StoreError::inconsistent("destination", name, error))?;
+    let server = parsed(name_of(&row.id)?, &unfit(&row.id))?;
     let absence = Absence {
         failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
         since: time::from_row(row.since),

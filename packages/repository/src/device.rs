@@ -89,9 +89,7 @@ pub(crate) fn all_of(user: &UserId) -> RecordId {
 
 /// The user and the device of a `device:[user, device]`.
 pub(crate) fn parse(id: &RecordId) -> Result<(OwnedUserId, OwnedDeviceId), StoreError> {
-    let user = value::text_part(id, 0)?;
-    let user =
-        UserId::parse(user).map_err(|error| StoreError::inconsistent("device", user, error))?;
+    let user = value::parsed(value::text_part(id, 0)?, &value::unfit(id))?;
     Ok((user, value::text_part(id, 1)?.into()))
 }
 

@@ -2,14 +2,15 @@
 
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
-    RoomVersionId, UInt, UserId,
+    RoomVersionId, UserId,
 };
 use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError,
     room::signed,
-    value::{record, text_part},
+    time,
+    value::{parsed, record, text_part, unfit},
 };
 
 /// Something to be done at other servers for a user's record out of band.
@@ -81,8 +82,8 @@ pub(crate) fn row_of(errand: &Errand) -> Object {
         event: errand.event.as_str(),
         version: errand.version.as_str(),
         via: via,
-        since: signed(errand.since.0.into()),
-        next: signed(errand.next.0.into()),
+        since: time::to_row(errand.since),
+        next: time::to_row(errand.next),
         tries: signed(errand.tries),
     }
 }
@@ -101,27 +102,23 @@ impl TryFrom<ErrandRow> for Errand {
     type Error = StoreError;
 
     fn try_from(row: ErrandRow) -> Result<Self, StoreError> {
-        let bad =
-            |why: &str| StoreError::inconsistent("errand", format_args!("{:?}", row.id.key), why);
-        let time = |number: i64| {
-            MilliSecondsSinceUnixEpoch(UInt::new_saturating(number.try_into().unwrap_or_default()))
-        };
+        let bad = unfit(&row.id);
         let task = match row.task.as_str() {
             LEAVE => Task::Leave { reason: row.reason },
             ASK_AGAIN => Task::AskAgain,
             UNDO => Task::Undo,
-            _ => return Err(bad("unknown task")),
+            other => return Err(bad(format!("unknown task {other}"))),
         };
-        let via = |name: String| name.try_into().map_err(|_| bad("server name"));
+        let via = row.via.iter().map(|name| parsed(name, &bad));
         Ok(Self {
-            room: text_part(&row.id, 0)?.try_into().map_err(|_| bad("room id"))?,
-            user: text_part(&row.id, 1)?.try_into().map_err(|_| bad("user id"))?,
+            room: parsed(text_part(&row.id, 0)?, &bad)?,
+            user: parsed(text_part(&row.id, 1)?, &bad)?,
             task,
-            event: row.event.as_str().try_into().map_err(|_| bad("event id"))?,
-            version: row.version.as_str().try_into().map_err(|_| bad("room version"))?,
-            via: row.via.into_iter().map(via).collect::<Result<_, StoreError>>()?,
-            since: time(row.since),
-            next: time(row.next),
+            event: parsed(&row.event, &bad)?,
+            version: parsed(&row.version, &bad)?,
+            via: via.collect::<Result<_, StoreError>>()?,
+            since: time::from_row(row.since),
+            next: time::from_row(row.next),
             tries: row.tries.unsigned_abs(),
         })
     }
@@ -154,7 +151,7 @@ impl Database {
         let variables = object! {
             id: errand.record(),
             event: errand.event.as_str(),
-            next: signed(errand.next.0.into()),
+            next: time::to_row(errand.next),
             tries: signed(errand.tries),
         };
         let sql = "UPDATE $id SET next = $next, tries = $tries WHERE event = $event RETURN NONE";

@@ -8,7 +8,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError,
-    value::{event_named, name_of, named, parsed},
+    value::{event_named, named, parsed, unfit},
 };
 
 /// An event and what we know of it.
@@ -145,8 +145,7 @@ impl TryFrom<EventRow> for StoredEvent {
     type Error = StoreError;
 
     fn try_from(row: EventRow) -> Result<Self, StoreError> {
-        let id = name_of(&row.id)?.to_owned();
-        let bad = |why: String| StoreError::inconsistent("event", &id, why);
+        let bad = unfit(&row.id);
         let fate = match (row.fate.as_deref(), row.why.unwrap_or_default()) {
             (None, _) => Judgement::Accepted,
             (Some(SOFT_FAILED), why) => Judgement::SoftFailed(why),
@@ -154,7 +153,7 @@ impl TryFrom<EventRow> for StoredEvent {
             (Some(other), _) => return Err(bad(format!("unknown fate {other}"))),
         };
         let rejected = matches!(fate, Judgement::Rejected(_));
-        let event_id = parsed::<OwnedEventId>(&id, &bad)?;
+        let event_id = event_named(&row.id)?;
         let room_id = parsed::<OwnedRoomId>(&row.room, &bad)?;
         let pdu = Pdu::restore(event_id, room_id, &row.json, rejected)
             .map_err(|error| bad(error.to_string()))?;
@@ -249,7 +248,7 @@ impl Database {
         let mut answer = self.ask(sql, object! { events: events, redactions: redactions }).await?;
         for statement in 0..2 {
             for known in answer.take::<Vec<RecordId>>(statement)? {
-                strangers.remove(&event_named("event", &known)?);
+                strangers.remove(&event_named(&known)?);
             }
         }
         Ok(strangers)

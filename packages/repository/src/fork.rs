@@ -12,7 +12,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 use crate::{
     Database, StoreError,
     state::entry,
-    value::{event_named, name_of, named, parsed},
+    value::{event_named, name_of, named, parsed, unfit},
 };
 
 /// The state before an event, as the difference to a point of the room's log.
@@ -79,11 +79,8 @@ impl TryFrom<ForkRow> for Fork {
                 Ok((StateKey::new(row.kind.into(), row.key), entry))
             })
             .collect::<Result<_, StoreError>>()?;
-        let like = row
-            .like
-            .as_deref()
-            .map(|like| parsed(like, &|why| StoreError::inconsistent("fork", like, why)));
-        let event_id = event_named("fork", &row.id)?;
+        let like = row.like.as_deref().map(|like| parsed(like, &unfit(&row.id)));
+        let event_id = event_named(&row.id)?;
         Ok(Self { event_id, base: row.base, delta, like: like.transpose()? })
     }
 }

@@ -5,7 +5,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError,
-    value::{beginning_with, number_part, record},
+    value::{beginning_with, number_part, parsed, record, unfit},
 };
 
 /// Before a line of a room something is missing, or was missing when the line was written: what has been fetched since stands
@@ -64,12 +64,8 @@ impl TryFrom<GapRow> for Gap {
     type Error = StoreError;
 
     fn try_from(row: GapRow) -> Result<Self, StoreError> {
-        let bad =
-            |why: String| StoreError::inconsistent("gap", format_args!("{:?}", row.id.key), why);
-        let ends = row
-            .ends
-            .iter()
-            .map(|id| id.as_str().try_into().map_err(|error| bad(format!("{id}: {error}"))));
+        let bad = unfit(&row.id);
+        let ends = row.ends.iter().map(|id| parsed(id, &bad));
         Ok(Self {
             n: number_part(&row.id, 1)?,
             ends: ends.collect::<Result<_, _>>()?,

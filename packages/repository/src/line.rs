@@ -10,7 +10,7 @@ use crate::{
     Database, StoreError, StoredEvent,
     event::EventRow,
     state::entry,
-    value::{between, name_of, number_part, record},
+    value::{between, name_of, number_part, record, unfit},
 };
 
 /// One entry of a room's timeline.
@@ -101,13 +101,9 @@ impl Database {
         rows.into_iter()
             .map(|row| {
                 let n = number_part(&row.id, 1)?;
-                let event = events.remove(name_of(&row.event)?).ok_or_else(|| {
-                    StoreError::inconsistent(
-                        "line",
-                        format_args!("[{room}, {n}]"),
-                        "its event is not kept",
-                    )
-                })?;
+                let event = events
+                    .remove(name_of(&row.event)?)
+                    .ok_or_else(|| unfit(&row.id)("its event is not kept".to_owned()))?;
                 Ok(Line {
                     n,
                     pos: row.pos.unsigned_abs(),

@@ -9,7 +9,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 use crate::{
     Database, StoreError,
     room::signed,
-    value::{beginning_with, record, text_part},
+    value::{beginning_with, parsed, record, text_part, unfit},
 };
 
 /// Where a record comes from.
@@ -94,26 +94,23 @@ impl TryFrom<MineRow> for Mine {
     type Error = StoreError;
 
     fn try_from(row: MineRow) -> Result<Self, StoreError> {
-        let bad =
-            |why: &str| StoreError::inconsistent("mine", format_args!("{:?}", row.id.key), why);
-        let via = |name: String| name.try_into().map_err(|_| bad("server name"));
+        let bad = unfit(&row.id);
+        let via = row.via.iter().flatten().map(|name| parsed(name, &bad));
         let source = match &row.version {
             None => Source::Room,
             Some(version) => Source::OutOfBand {
-                version: version.as_str().try_into().map_err(|_| bad("room version"))?,
-                via: row
-                    .via
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(via)
-                    .collect::<Result<_, StoreError>>()?,
+                version: parsed(version, &bad)?,
+                via: via.collect::<Result<_, StoreError>>()?,
             },
         };
         Ok(Self {
-            user: text_part(&row.id, 0)?.try_into().map_err(|_| bad("user id"))?,
-            room: text_part(&row.id, 1)?.try_into().map_err(|_| bad("room id"))?,
-            membership: row.membership.parse().map_err(|_| bad("membership"))?,
-            event: row.event.as_str().try_into().map_err(|_| bad("event id"))?,
+            user: parsed(text_part(&row.id, 0)?, &bad)?,
+            room: parsed(text_part(&row.id, 1)?, &bad)?,
+            membership: row
+                .membership
+                .parse()
+                .map_err(|_| bad(format!("unknown membership {}", row.membership)))?,
+            event: parsed(&row.event, &bad)?,
             source,
             n: row.n,
             pos: row.pos.unsigned_abs(),

@@ -15,7 +15,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 use crate::{
     Database, StoreError,
     room::signed,
-    value::{name_of, named, number_part, record},
+    value::{name_of, named, number_part, parsed, record, unfit},
 };
 
 /// How many cursors or rows one statement writes or deletes.
@@ -197,7 +197,7 @@ impl Database {
         let mut cursors = HashMap::new();
         for row in answer.take::<Vec<CursorRow>>(0)? {
             let place = OutPlace { pos: row.pos.unsigned_abs(), n: row.n };
-            cursors.insert(server(&row.id, name_of(&row.id)?)?, place);
+            cursors.insert(parsed(name_of(&row.id)?, &unfit(&row.id))?, place);
         }
         Ok(cursors)
     }
@@ -233,20 +233,20 @@ impl Database {
 
 impl OutRow {
     fn read(self, sets: &HashMap<String, Arc<ServerSet>>) -> Result<Out, StoreError> {
-        let bad = |why: &str| inconsistent("out", &self.id, why);
+        let bad = unfit(&self.id);
         let servers_of = |hash: &String| {
-            sets.get(hash).cloned().ok_or_else(|| bad("its set of servers is not kept"))
+            sets.get(hash).cloned().ok_or_else(|| bad("its set of servers is not kept".to_owned()))
         };
         Ok(Out {
             place: OutPlace {
                 pos: number_part(&self.id, 0)?.unsigned_abs(),
                 n: number_part(&self.id, 1)?,
             },
-            room: self.room.as_str().try_into().map_err(|_| bad("room id"))?,
-            event_id: self.event.as_str().try_into().map_err(|_| bad("event id"))?,
+            room: parsed(&self.room, &bad)?,
+            event_id: parsed(&self.event, &bad)?,
             servers: self.servers.as_ref().map(servers_of).transpose()?,
             also: servers(&self.id, self.also.as_deref().unwrap_or_default())?,
-            from: self.from.as_deref().map(|name| server(&self.id, name)).transpose()?,
+            from: self.from.as_deref().map(|name| parsed(name, &bad)).transpose()?,
             sole: !self.forked.unwrap_or_default(),
         })
     }
@@ -256,18 +256,10 @@ impl ServerSet {
     fn kept(id: &RecordId, names: Vec<OwnedServerName>) -> Result<Self, StoreError> {
         Self::of(names)
             .filter(|set| name_of(id).is_ok_and(|hash| hash == set.hash))
-            .ok_or_else(|| inconsistent("servers", id, "the hash is another set's"))
+            .ok_or_else(|| unfit(id)("the hash is another set's".to_owned()))
     }
 }
 
 fn servers(id: &RecordId, names: &[String]) -> Result<Vec<OwnedServerName>, StoreError> {
-    names.iter().map(|name| server(id, name)).collect()
-}
-
-fn server(id: &RecordId, name: &str) -> Result<OwnedServerName, StoreError> {
-    name.try_into().map_err(|_| inconsistent("out", id, "server name"))
-}
-
-fn inconsistent(table: &'static str, id: &RecordId, why: &str) -> StoreError {
-    StoreError::inconsistent(table, format_args!("{:?}", id.key), why)
+    names.iter().map(|name| parsed(name, &unfit(id))).collect()
 }

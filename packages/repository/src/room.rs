@@ -5,7 +5,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError,
-    value::{name_of, named},
+    value::{name_of, named, parsed, unfit},
 };
 
 /// Where a room stands.
@@ -74,24 +74,14 @@ impl TryFrom<HeadRow> for RoomHead {
     type Error = StoreError;
 
     fn try_from(row: HeadRow) -> Result<Self, StoreError> {
-        let bad =
-            |why: String| StoreError::inconsistent("room", format_args!("{:?}", row.id.key), why);
-        let tips = row
-            .tips
-            .iter()
-            .map(|tip| {
-                let event_id =
-                    tip.event.as_str().try_into().map_err(|_| bad(format!("tip {}", tip.event)))?;
-                Ok(Tip { event_id, depth: tip.depth.unsigned_abs() })
-            })
-            .collect::<Result<_, StoreError>>()?;
+        let bad = unfit(&row.id);
+        let tips = row.tips.iter().map(|tip| {
+            Ok(Tip { event_id: parsed(&tip.event, &bad)?, depth: tip.depth.unsigned_abs() })
+        });
+        let tips = tips.collect::<Result<_, StoreError>>()?;
         Ok(Self {
-            room_id: name_of(&row.id)?.try_into().map_err(|_| bad("room id".to_owned()))?,
-            version: row
-                .version
-                .as_str()
-                .try_into()
-                .map_err(|_| bad(format!("version {}", row.version)))?,
+            room_id: parsed(name_of(&row.id)?, &bad)?,
+            version: parsed(&row.version, &bad)?,
             n: row.n,
             pos: row.pos.unsigned_abs(),
             epoch: row.epoch,
@@ -129,9 +119,7 @@ impl Database {
         let rows: Vec<Row> = answer.take(0)?;
         rows.into_iter()
             .map(|row| {
-                let room = name_of(&row.id)?.try_into().map_err(|_| {
-                    StoreError::inconsistent("room", format_args!("{:?}", row.id.key), "room id")
-                })?;
+                let room = parsed(name_of(&row.id)?, &unfit(&row.id))?;
                 Ok((room, row.pos.unsigned_abs()))
             })
             .collect()

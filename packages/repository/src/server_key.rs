@@ -7,7 +7,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError, time,
-    value::{beginning_with, record, text_part},
+    value::{beginning_with, parsed, record, text_part, unfit},
 };
 
 /// A key of another server, as it was last published.
@@ -73,10 +73,9 @@ fn row(server: &ServerName, key: &ServerKey) -> Object {
 }
 
 fn read(row: Row) -> Result<ServerKey, StoreError> {
-    let id = text_part(&row.id, 1)?;
-    let bad = |why: String| StoreError::inconsistent("server_key", id, why);
+    let bad = unfit(&row.id);
     Ok(ServerKey {
-        id: id.try_into().map_err(|error: ruma::IdParseError| bad(error.to_string()))?,
+        id: parsed(text_part(&row.id, 1)?, &bad)?,
         key: Base64::parse(&row.key).map_err(|error| bad(error.to_string()))?,
         until: time::from_row(row.until),
         expired: row.expired,

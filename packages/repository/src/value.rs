@@ -74,11 +74,15 @@ fn parts(id: &RecordId) -> Option<&[Value]> {
 }
 
 fn misshapen(id: &RecordId) -> StoreError {
-    StoreError::inconsistent(
-        "?",
-        format_args!("{}:{:?}", id.table, id.key),
-        "its id has another shape",
-    )
+    unfit(id)("its id has another shape".to_owned())
+}
+
+/// Says of the row with this id what can't be read in it.
+pub(crate) fn unfit(id: &RecordId) -> impl Fn(String) -> StoreError {
+    move |why| match &id.key {
+        RecordIdKey::String(name) => StoreError::inconsistent(id.table.as_str(), name, why),
+        key => StoreError::inconsistent(id.table.as_str(), format_args!("{key:?}"), why),
+    }
 }
 
 /// An id that was written as text.
@@ -90,8 +94,6 @@ pub(crate) fn parsed<T: for<'a> TryFrom<&'a str, Error: Display>>(
 }
 
 /// The event that a row is named after.
-pub(crate) fn event_named(table: &'static str, id: &RecordId) -> Result<OwnedEventId, StoreError> {
-    let name = name_of(id)?;
-    let bad = |why| StoreError::inconsistent(table, name, why);
-    parsed(name, &bad)
+pub(crate) fn event_named(id: &RecordId) -> Result<OwnedEventId, StoreError> {
+    parsed(name_of(id)?, &unfit(id))
 }

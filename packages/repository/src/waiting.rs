@@ -6,7 +6,7 @@ use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
 use crate::{
     Database, StoreError, time,
-    value::{record, text_part},
+    value::{parsed, record, text_part, unfit},
 };
 
 /// How many rows are written or read at once.
@@ -140,11 +140,10 @@ impl Database {
 }
 
 fn read(row: &Row) -> Result<Waiting, StoreError> {
-    let bad =
-        |why: &str| StoreError::inconsistent("waiting", format_args!("{:?}", row.id.key), why);
+    let bad = unfit(&row.id);
     Ok(Waiting {
-        room: text_part(&row.id, 0)?.try_into().map_err(|_| bad("room id"))?,
-        origin: text_part(&row.id, 1)?.try_into().map_err(|_| bad("server name"))?,
+        room: parsed(text_part(&row.id, 0)?, &bad)?,
+        origin: parsed(text_part(&row.id, 1)?, &bad)?,
         hash: text_part(&row.id, 2)?.to_owned(),
         since: time::from_row(row.since),
     })
