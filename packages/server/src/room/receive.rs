@@ -12,11 +12,13 @@ use matryx_core::{
     room::{Judgement, StateKey, StateMap, difference},
 };
 use matryx_repository::{Before, StoreError, StoredEvent, Tip};
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, RoomId};
+use tokio::sync::oneshot;
 
 use super::{
     Look, Rooms, SendError, TipState, acl,
     judge::judge_alone,
+    lane::{Ask, Job, Outcome},
     place::{Stand, after, sharing},
     work::{Judged, Rows, Work},
 };
@@ -58,7 +60,60 @@ struct Incoming<'a> {
 }
 
 impl Rooms {
-    /// Judges an event and settles it into the room.
+    /// Lets in an event that someone else has made, or that someone else has signed as well: its signatures have been
+    /// verified. See [`Received`].
+    ///
+    /// # Errors
+    /// Why the server could not judge it.
+    pub async fn receive(&self, pdu: Pdu, door: Door) -> Result<Received, SendError> {
+        let room = pdu.room_id().to_owned();
+        self.heard(&room, Ask::Receive(Arc::new(pdu), door)).await
+    }
+
+    /// The same for an event that follows what we do not hold: the state there is given. The event gets a line with a gap
+    /// before it, and becomes an extremity beside the others.
+    ///
+    /// # Errors
+    /// Why the server could not judge it.
+    pub async fn receive_at(&self, pdu: Pdu, given: Given) -> Result<Received, SendError> {
+        let room = pdu.room_id().to_owned();
+        self.heard(&room, Ask::ReceiveAt(Arc::new(pdu), given)).await
+    }
+
+    /// Lets in events that other servers have made, in the order given: one append where they can share it.
+    ///
+    /// # Errors
+    /// For each, why the server could not judge it.
+    pub async fn receive_all(
+        &self,
+        room: &RoomId,
+        pdus: Vec<Pdu>,
+    ) -> Result<Vec<Result<Received, SendError>>, SendError> {
+        let room = self.room(room).await?.ok_or(SendError::UnknownRoom)?;
+        let (replies, results): (Vec<_>, Vec<_>) = pdus.iter().map(|_| oneshot::channel()).unzip();
+        let asks = pdus.into_iter().map(|pdu| Ask::Receive(Arc::new(pdu), Door::Transaction));
+        self.enqueue_all(&room, asks.zip(replies).map(|(ask, reply)| Job { ask, reply }));
+        let mut received = Vec::with_capacity(results.len());
+        for result in results {
+            received.push(match result.await {
+                Ok(Ok((Outcome::Heard(what), _))) => Ok(what),
+                Ok(Ok(_)) => Err(SendError::Panicked),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(SendError::Closed),
+            });
+        }
+        Ok(received)
+    }
+
+    async fn heard(&self, room: &RoomId, ask: Ask) -> Result<Received, SendError> {
+        let room = self.room(room).await?.ok_or(SendError::UnknownRoom)?;
+        match self.ask(&room, ask).await? {
+            (Outcome::Heard(what), _) => Ok(what),
+            _ => Err(SendError::Panicked),
+        }
+    }
+
+    /// Judges an event and settles it into the room. In the lane.
     pub(super) async fn hear(
         &self,
         pdu: &Arc<Pdu>,

@@ -1,9 +1,9 @@
-//! All rooms of the server: found, created, and the two doors into them.
+//! All rooms of the server: found, created, spoken in.
 
 use std::sync::Arc;
 
 use matryx_core::{
-    event::{Pdu, SigningKey},
+    event::SigningKey,
     refusal::{Refusal, RefusalKind},
     room::StateMap,
 };
@@ -16,8 +16,7 @@ use ruma::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Aside, Done, Door, Events, Given, Intent, Law, Look, Received, Room, SendError, Stream, Tally,
-    TipState,
+    Aside, Done, Events, Intent, Law, Look, Room, SendError, Stream, Tally, TipState,
     committer::{Committer, Group, Waiting},
     import::Ready,
     lane::{Ask, Job, Outcome},
@@ -120,57 +119,6 @@ impl Rooms {
             self.0.memory.forget(&room.id);
         }
         done
-    }
-
-    /// Lets in an event that someone else has made, or that someone else has signed as well: its signatures have been
-    /// verified. See [`Received`].
-    ///
-    /// # Errors
-    /// Why the server could not judge it.
-    pub async fn receive(&self, pdu: Pdu, door: Door) -> Result<Received, SendError> {
-        let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
-        match self.ask(&room, Ask::Receive(Arc::new(pdu), door)).await? {
-            (Outcome::Heard(what), _) => Ok(what),
-            _ => Err(SendError::Panicked),
-        }
-    }
-
-    /// Lets in events that other servers have made, in the order given: one append where they can share it.
-    ///
-    /// # Errors
-    /// For each, why the server could not judge it.
-    pub async fn receive_all(
-        &self,
-        room: &RoomId,
-        pdus: Vec<Pdu>,
-    ) -> Result<Vec<Result<Received, SendError>>, SendError> {
-        let room = self.room(room).await?.ok_or(SendError::UnknownRoom)?;
-        let (replies, results): (Vec<_>, Vec<_>) = pdus.iter().map(|_| oneshot::channel()).unzip();
-        let asks = pdus.into_iter().map(|pdu| Ask::Receive(Arc::new(pdu), Door::Transaction));
-        self.enqueue_all(&room, asks.zip(replies).map(|(ask, reply)| Job { ask, reply }));
-        let mut received = Vec::with_capacity(results.len());
-        for result in results {
-            received.push(match result.await {
-                Ok(Ok((Outcome::Heard(what), _))) => Ok(what),
-                Ok(Ok(_)) => Err(SendError::Panicked),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(SendError::Closed),
-            });
-        }
-        Ok(received)
-    }
-
-    /// [`Self::receive`], for an event that follows what we do not hold: the state there is given. The event gets a line with a
-    /// gap before it, and becomes an extremity beside the others.
-    ///
-    /// # Errors
-    /// Why the server could not judge it.
-    pub async fn receive_at(&self, pdu: Pdu, given: Given) -> Result<Received, SendError> {
-        let room = self.room(pdu.room_id()).await?.ok_or(SendError::UnknownRoom)?;
-        match self.ask(&room, Ask::ReceiveAt(Arc::new(pdu), given)).await? {
-            (Outcome::Heard(what), _) => Ok(what),
-            _ => Err(SendError::Panicked),
-        }
     }
 
     /// Changes what a local user is to a room beside the room's own events, through its lane: the room need not be held
