@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use matryx_repository::{Gap, Line, StoredEvent};
+use matryx_repository::{Gap, Line, StoreError, StoredEvent};
 
 use crate::{
     app::App,
@@ -99,32 +99,19 @@ pub(super) async fn back(
             page.end = Some(at);
             break;
         }
-        let lines = match gap {
-            Some(gap) if at.depth < gap.filled => {
-                let last = gap.filled.min(at.depth.saturating_add(STRIDE)) - 1;
-                let (from, to) = (Gap::number(gap.n, last), Gap::number(gap.n, at.depth));
-                app.rooms.lines(&reading.room, from, to).await?
-            }
-            Some(gap) => {
-                match backfill(app, &reading.room, &gap).await? {
-                    Backfilled::More => continue,
-                    // Later it may be had: the client is told to ask again.
-                    Backfilled::Unreachable if !page.events.is_empty() || gap.n == 1 => {
-                        page.end = Some(at);
-                        break;
-                    }
-                    Backfilled::Unreachable | Backfilled::Nothing => in_vain = Some(gap.n),
+        if let Some(gap) = gap.as_ref().filter(|gap| at.depth >= gap.filled) {
+            match backfill(app, &reading.room, gap).await? {
+                Backfilled::More => {}
+                // Later it may be had: the client is told to ask again.
+                Backfilled::Unreachable if !page.events.is_empty() || gap.n == 1 => {
+                    page.end = Some(at);
+                    break;
                 }
-                continue;
+                Backfilled::Unreachable | Backfilled::Nothing => in_vain = Some(gap.n),
             }
-            None => {
-                let look = reading.room.look();
-                let (last, gaps) = (at.line - 1, &look.gaps);
-                let floor = gaps.range(..=last).next_back().map_or(1, |(n, _)| *n);
-                let from = floor.max(last - i64::from(STRIDE) + 1).max(1);
-                app.rooms.lines(&reading.room, from, last).await?
-            }
-        };
+            continue;
+        }
+        let lines = lines_before(app, &reading.room, at, gap.as_ref()).await?;
         if lines.is_empty() {
             break;
         }
@@ -158,16 +145,7 @@ pub(super) async fn forth(
             page.end = Some(at);
             break;
         }
-        let lines = if at.depth > 0 {
-            let rest = at.depth.saturating_sub(STRIDE);
-            let (from, to) = (Gap::number(at.line, at.depth - 1), Gap::number(at.line, rest));
-            app.rooms.lines(&reading.room, from, to).await?
-        } else {
-            let look = reading.room.look();
-            let next = look.gaps.range(at.line + 1..).next().map_or(i64::MAX, |(n, _)| *n - 1);
-            let to = next.min(at.line + i64::from(STRIDE) - 1).min(reading.until);
-            app.rooms.lines(&reading.room, at.line, to).await?
-        };
+        let lines = lines_behind(app, reading, at).await?;
         if lines.is_empty() {
             break;
         }
@@ -183,6 +161,41 @@ pub(super) async fn forth(
         }
     }
     Ok(page)
+}
+
+/// The lines right before a place, as far as no gap comes between them: they fill this one, or stand in the timeline.
+async fn lines_before(
+    app: &App,
+    room: &Room,
+    at: Cursor,
+    gap: Option<&Gap>,
+) -> Result<Vec<Arc<Line>>, StoreError> {
+    if let Some(gap) = gap {
+        let last = gap.filled.min(at.depth.saturating_add(STRIDE)) - 1;
+        return app.rooms.lines(room, Gap::number(gap.n, last), Gap::number(gap.n, at.depth)).await;
+    }
+    let (look, last) = (room.look(), at.line - 1);
+    let floor = look.gaps.range(..=last).next_back().map_or(1, |(n, _)| *n);
+    let from = floor.max(last - i64::from(STRIDE) + 1).max(1);
+    app.rooms.lines(room, from, last).await
+}
+
+/// The same behind a place, as far as they may be read.
+async fn lines_behind(
+    app: &App,
+    reading: &Reading,
+    at: Cursor,
+) -> Result<Vec<Arc<Line>>, StoreError> {
+    let room = &reading.room;
+    if at.depth > 0 {
+        let rest = at.depth.saturating_sub(STRIDE);
+        let (from, to) = (Gap::number(at.line, at.depth - 1), Gap::number(at.line, rest));
+        return app.rooms.lines(room, from, to).await;
+    }
+    let look = room.look();
+    let next = look.gaps.range(at.line + 1..).next().map_or(i64::MAX, |(n, _)| *n - 1);
+    let to = next.min(at.line + i64::from(STRIDE) - 1).min(reading.until);
+    app.rooms.lines(room, at.line, to).await
 }
 
 /// The place before a line, or before what fills a gap.
