@@ -29,64 +29,80 @@ async fn absence(
     guest: &Guest<'_>,
     all: impl Iterator<Item = Said>,
 ) -> (Vec<OwnedEventId>, Vec<Value>) {
-    let (mut ids, mut events) = (vec![guest.join.clone()], Vec::new());
-    let mut state: BTreeMap<(String, String), OwnedEventId> = BTreeMap::new();
-    for (key, entry) in &guest.look().await.state {
-        state.insert((key.kind.to_string(), key.key.to_string()), entry.event_id.clone());
-    }
-    let mut before = Vec::new();
-    for (kind, key, content) in all {
-        let (id, event) = guest.event(kind, key, content, &ids[ids.len() - 1..]);
-        before.push(state.values().cloned().collect::<Vec<_>>());
-        if let Some(key) = key {
-            state.insert((kind.to_owned(), key.to_owned()), id.clone());
+    let words = Words::of(guest, all).await;
+    words.serve(&guest.peer);
+    (words.ids, words.events)
+}
+
+/// What the peer's user says, one after another.
+#[derive(Clone)]
+struct Words {
+    ids: Vec<OwnedEventId>,
+    events: Vec<Value>,
+    /// The state before each.
+    before: Vec<Vec<OwnedEventId>>,
+}
+
+impl Words {
+    async fn of(guest: &Guest<'_>, all: impl Iterator<Item = Said>) -> Self {
+        let mut words = Self { ids: Vec::new(), events: Vec::new(), before: Vec::new() };
+        let mut state: BTreeMap<(String, String), OwnedEventId> = BTreeMap::new();
+        for (key, entry) in &guest.look().await.state {
+            state.insert((key.kind.to_string(), key.key.to_string()), entry.event_id.clone());
         }
-        ids.push(id);
-        events.push(event);
+        let mut last = guest.join.clone();
+        for (kind, key, content) in all {
+            let (id, event) = guest.event(kind, key, content, &[last]);
+            words.before.push(state.values().cloned().collect());
+            if let Some(key) = key {
+                state.insert((kind.to_owned(), key.to_owned()), id.clone());
+            }
+            last = id.clone();
+            words.ids.push(id);
+            words.events.push(event);
+        }
+        words
     }
-    ids.remove(0);
-    let by_id: BTreeMap<String, usize> =
-        ids.iter().enumerate().map(|(number, id)| (id.to_string(), number)).collect();
-    // Only the last one before what is named: the gap stays open.
-    guest.peer.on(&path("get_missing_events"), {
-        let (by_id, events) = (by_id.clone(), events.clone());
-        move |asked| {
+
+    /// Which of them a request's path names.
+    fn named(&self, asked: &Asked) -> Option<usize> {
+        self.ids.iter().position(|id| asked.path.contains(&id.as_str()[1..]))
+    }
+
+    /// The peer tells of them whoever asks.
+    fn serve(&self, peer: &Peer) {
+        // Only the last one before what is named: the gap stays open.
+        let words = self.clone();
+        peer.on(&path("get_missing_events"), move |asked| {
             let latest = asked.body["latest_events"][0].as_str().unwrap();
-            let number = by_id[latest];
-            Told::ok(json!({ "events": [events[number - 1]] }))
-        }
-    });
-    let which = {
-        let ids = ids.clone();
-        move |asked: &Asked| ids.iter().position(|id| asked.path.contains(&id.as_str()[1..]))
-    };
-    guest.peer.on(&path("state_ids"), {
-        let which = which.clone();
-        move |asked| match which(asked) {
-            Some(number) => Told::ok(json!({ "pdu_ids": before[number], "auth_chain_ids": [] })),
+            let number = words.ids.iter().position(|id| id == latest).unwrap();
+            Told::ok(json!({ "events": [words.events[number - 1]] }))
+        });
+        let words = self.clone();
+        peer.on(&path("state_ids"), move |asked| match words.named(asked) {
+            Some(number) => {
+                Told::ok(json!({ "pdu_ids": words.before[number], "auth_chain_ids": [] }))
+            }
             None => Told::error(404, "M_NOT_FOUND"),
-        }
-    });
-    let origin = guest.peer.name().to_string();
-    guest.peer.on(&path("event"), {
-        let (which, events, origin) = (which.clone(), events.clone(), origin.clone());
-        move |asked| {
-            which(asked).map_or(Told::error(404, "M_NOT_FOUND"), |number| {
-                let pdus = [&events[number]];
+        });
+        let pdus = |peer: &Peer| {
+            let origin = peer.name().to_string();
+            move |pdus: &[&Value]| {
                 Told::ok(json!({ "origin": origin, "origin_server_ts": 1, "pdus": pdus }))
-            })
-        }
-    });
-    guest.peer.on(&path("backfill"), {
-        let events = events.clone();
-        move |asked| {
-            let number = which(asked).unwrap();
-            let pdus: Vec<&Value> =
-                events[number.saturating_sub(3)..=number].iter().rev().collect();
-            Told::ok(json!({ "origin": origin, "origin_server_ts": 1, "pdus": pdus }))
-        }
-    });
-    (ids, events)
+            }
+        };
+        let (words, told) = (self.clone(), pdus(peer));
+        peer.on(&path("event"), move |asked| match words.named(asked) {
+            Some(number) => told(&[&words.events[number]]),
+            None => Told::error(404, "M_NOT_FOUND"),
+        });
+        let (words, told) = (self.clone(), pdus(peer));
+        peer.on(&path("backfill"), move |asked| {
+            let number = words.named(asked).unwrap();
+            let few = &words.events[number.saturating_sub(3)..=number];
+            told(&few.iter().rev().collect::<Vec<_>>())
+        });
+    }
 }
 
 #[test]

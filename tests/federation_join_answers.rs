@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::{
     federation_join::join_via,
-    support::{Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, Told, fresh, has, user_of},
+    support::{
+        Answer, Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, TestUser, Told, fresh, has, user_of,
+    },
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -128,29 +130,47 @@ fn what_cannot_be_the_room_is_not_joined() {
     });
 }
 
+/// What a user who wants to join is told where the only server that knows the room answers this.
+async fn told(user: &TestUser, status: u16, body: Value) -> Answer {
+    let peer = Peer::start().await;
+    peer.on(MAKE_JOIN, move |_| Told::json(status, body.clone()));
+    let room = format!("!r{}:{}", fresh(), peer.name());
+    join_via(user, &room, &[&peer], json!({})).await
+}
+
+fn error(code: &str) -> Value {
+    json!({ "errcode": code, "error": "Because of the test." })
+}
+
 #[test]
 fn what_the_others_refuse_is_told_as_they_say_it() {
     PAIR.run(async |pair| {
         let user = pair.a.user("alice").await;
-        let told = async |status: u16, body: Value| {
-            let peer = Peer::start().await;
-            peer.on(MAKE_JOIN, move |_| Told::json(status, body.clone()));
-            let room = format!("!r{}:{}", fresh(), peer.name());
-            join_via(&user, &room, &[&peer], json!({})).await
-        };
-        let error = |code: &str| json!({ "errcode": code, "error": "Because of the test." });
         for (status, code) in [
             (403, "M_FORBIDDEN"),
             (404, "M_NOT_FOUND"),
             (400, "M_UNABLE_TO_AUTHORISE_JOIN"),
             (400, "M_UNABLE_TO_GRANT_JOIN"),
         ] {
-            let answer = told(status, error(code)).await;
+            let answer = told(&user, status, error(code)).await;
             answer.refused(status, code).says("because of the test").says("make_join");
         }
+        told(&user, 401, error("M_FORBIDDEN")).await.forbidden();
+        let mut long = error("M_FORBIDDEN");
+        long["error"] = json!("No!\n2026 ERROR forged ".repeat(1000));
+        let answer = told(&user, 403, long).await;
+        assert!(answer.text.len() < 2000 && !answer.text.contains("\\n"), "{}", answer.text);
+        answer.forbidden();
+    });
+}
+
+#[test]
+fn which_version_a_room_has_is_told() {
+    PAIR.run(async |pair| {
+        let user = pair.a.user("alice").await;
         let mut body = error("M_INCOMPATIBLE_ROOM_VERSION");
         body["room_version"] = json!("org.example.99");
-        let answer = told(400, body).await;
+        let answer = told(&user, 400, body).await;
         assert_eq!(answer.body["room_version"], "org.example.99");
         assert_eq!(answer.body["org.matryx.attempts"].as_array().unwrap().len(), 1);
         answer.refused(400, "M_INCOMPATIBLE_ROOM_VERSION");
@@ -162,7 +182,13 @@ fn what_the_others_refuse_is_told_as_they_say_it() {
         let answer = join_via(&user, &room.id, &[&peer], json!({})).await;
         assert_eq!(answer.body["room_version"], "2");
         answer.refused(400, "M_INCOMPATIBLE_ROOM_VERSION");
+    });
+}
 
+#[test]
+fn what_the_others_may_not_say_for_us_is_not_told() {
+    PAIR.run(async |pair| {
+        let user = pair.a.user("alice").await;
         // What would end the user's session, were it ours to say, or makes the client believe other things of us.
         for (status, code) in [
             (401, "M_UNKNOWN_TOKEN"),
@@ -175,22 +201,15 @@ fn what_the_others_refuse_is_told_as_they_say_it() {
             body["soft_logout"] = json!(false);
             body["consent_uri"] = json!("https://consent.example.org");
             body["flows"] = json!([]);
-            let answer = told(status, body).await;
+            let answer = told(&user, status, body).await;
             for key in ["soft_logout", "consent_uri", "flows"] {
                 assert!(answer.body.get(key).is_none(), "{}", answer.text);
             }
             answer.refused(502, "M_UNKNOWN").says(code);
         }
-        told(401, error("M_FORBIDDEN")).await.forbidden();
-        let mut long = error("M_FORBIDDEN");
-        long["error"] = json!("No!\n2026 ERROR forged ".repeat(1000));
-        let answer = told(403, long).await;
-        assert!(answer.text.len() < 2000 && !answer.text.contains("\\n"), "{}", answer.text);
-        answer.forbidden();
-
-        told(500, error("M_UNKNOWN")).await.refused_with_status(502);
-        told(403, json!("no")).await.refused_with_status(502);
-        told(200, json!({ "nothing": 1 })).await.refused_with_status(502);
+        told(&user, 500, error("M_UNKNOWN")).await.refused_with_status(502);
+        told(&user, 403, json!("no")).await.refused_with_status(502);
+        told(&user, 200, json!({ "nothing": 1 })).await.refused_with_status(502);
         let nowhere = join_via(&user, "!nobody-knows-it", &[], json!({})).await;
         nowhere.refused(404, "M_NOT_FOUND").says("via");
     });
