@@ -73,6 +73,7 @@ enum Piece {
 /// # Errors
 /// When it is none, breaks off, stands still or is too large.
 pub(super) async fn read(app: &App, body: Body, rules: &RoomVersionRules) -> Result<Answer, Why> {
+    // Short, so that no more of the answer is in memory than is being verified.
     let (bytes, incoming) = mpsc::channel(16);
     let (pieces, mut outgoing) = mpsc::channel(2);
     let parse = tokio::task::spawn_blocking(move || parse(incoming, &pieces));
