@@ -92,6 +92,6 @@ pub fn judge_by_state(
 }
 
 /// Since version 12 a room's id is the create event's id with another sigil.
-pub(super) fn create_event_id(pdu: &Pdu) -> Option<ruma::OwnedEventId> {
+fn create_event_id(pdu: &Pdu) -> Option<ruma::OwnedEventId> {
     EventId::parse(format!("${}", pdu.room_id().strip_sigil())).ok()
 }

@@ -182,7 +182,7 @@ impl Destinations {
 
     /// The same for a server that anybody may have named, of whom none has to be known: nothing is written down, and what is
     /// remembered has its bounds.
-    pub async fn failed_in_passing(&self, server: &ServerName) {
+    pub(super) async fn failed_in_passing(&self, server: &ServerName) {
         if self.kept(server).is_some() {
             return self.failed(server).await;
         }
@@ -213,7 +213,7 @@ impl Destinations {
         self.set_watched(server, true);
     }
 
-    pub(super) fn is_watched(&self, server: &ServerName) -> bool {
+    fn is_watched(&self, server: &ServerName) -> bool {
         self.0.watched.read().unwrap_or_else(PoisonError::into_inner).contains(server)
     }
 

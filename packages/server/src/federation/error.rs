@@ -100,7 +100,7 @@ pub fn brief(text: &str) -> String {
 }
 
 /// Whether a status is a proxy's, which does not reach the server behind it.
-pub(super) fn is_gateway(status: StatusCode) -> bool {
+fn is_gateway(status: StatusCode) -> bool {
     // Those above 511 are a large proxy's own.
     matches!(status.as_u16(), 502..=504 | 520..=530)
 }

@@ -68,8 +68,7 @@ impl ApiError {
     }
 
     /// 404 `M_UNRECOGNIZED`: there is nothing under this path.
-    #[must_use]
-    pub fn unrecognized() -> Self {
+    pub(super) fn unrecognized() -> Self {
         let message = "This server has no such endpoint.";
         Self::new(StatusCode::NOT_FOUND, ErrorKind::Unrecognized, message)
     }
@@ -95,8 +94,7 @@ impl ApiError {
     }
 
     /// 503 `M_UNKNOWN`: the server is going away.
-    #[must_use]
-    pub fn shutting_down() -> Self {
+    fn shutting_down() -> Self {
         let message = "The server is shutting down; try again in a moment.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown, message)
     }

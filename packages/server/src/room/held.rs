@@ -71,8 +71,7 @@ impl Room {
     }
 
     /// The room as it was at line `n`, if that is still in memory.
-    #[must_use]
-    pub fn look_at_line(&self, n: i64) -> Option<Arc<Look>> {
+    pub(super) fn look_at_line(&self, n: i64) -> Option<Arc<Look>> {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         recent.looks.iter().rev().find(|look| look.n == n).cloned()
     }

@@ -119,12 +119,6 @@ impl Look {
             .unwrap_or(Membership::Left)
     }
 
-    /// Whether a user has a member event at all.
-    #[must_use]
-    pub fn has_member_event(&self, user: &UserId) -> bool {
-        self.entry(&StateKey::member(user)).is_some()
-    }
-
     /// The entry of a state key.
     #[must_use]
     pub fn entry(&self, key: &StateKey) -> Option<&StateEntry> {

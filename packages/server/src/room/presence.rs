@@ -122,7 +122,7 @@ impl Rooms {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn server_sight(
+    pub(super) async fn server_sight(
         &self,
         room: &Room,
         server: &ServerName,

@@ -80,8 +80,7 @@ impl Sight {
     }
 
     /// Whether the user was joined at any line.
-    #[must_use]
-    pub fn ever_joined(&self) -> bool {
+    pub(super) fn ever_joined(&self) -> bool {
         self.membership.iter().any(|(_, membership)| *membership == Membership::Joined)
     }
 
@@ -97,8 +96,7 @@ impl Sight {
     }
 
     /// The line with which they ceased to be joined for the last time; `None` if they never were.
-    #[must_use]
-    pub fn left_for_good(&self) -> Option<i64> {
+    pub(super) fn left_for_good(&self) -> Option<i64> {
         let last = self.membership.iter().rposition(|(_, is)| *is == Membership::Joined)?;
         Some(self.membership.get(last + 1).map_or(i64::MAX, |(n, _)| *n))
     }

@@ -264,7 +264,7 @@ pub(super) fn lines_at(append: &Append, pos: u64) -> Vec<Arc<Line>> {
 }
 
 /// What a state event changes where the room has not forked.
-pub(super) fn own_change(look: &Look, pdu: &Pdu) -> Option<Change> {
+fn own_change(look: &Look, pdu: &Pdu) -> Option<Change> {
     let key = pdu.key()?;
     let old = look.entry(&key).cloned();
     let new = StateEntry { event_id: pdu.event_id().clone(), membership: pdu.membership() };

@@ -9,8 +9,7 @@ use ruma::{
 use serde::{Deserialize, de::IgnoredAny};
 
 /// Whether a client wants to hear of a room at all.
-#[must_use]
-pub fn wants_room(filter: &RoomFilter, room: &RoomId) -> bool {
+pub(super) fn wants_room(filter: &RoomFilter, room: &RoomId) -> bool {
     listed(room, filter.rooms.as_deref(), &filter.not_rooms)
 }
 

@@ -122,7 +122,7 @@ pub async fn line_at(rooms: &Rooms, room: &Room, token: &str) -> Result<i64, Sen
 ///
 /// # Errors
 /// When the database fails; it is read only for a position that has passed out of the room's memory.
-pub async fn line_up_to(rooms: &Rooms, room: &Room, pos: u64) -> Result<i64, StoreError> {
+pub(super) async fn line_up_to(rooms: &Rooms, room: &Room, pos: u64) -> Result<i64, StoreError> {
     if let Some(look) = room.look_at(pos) {
         return Ok(look.n);
     }

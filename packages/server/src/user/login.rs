@@ -81,10 +81,7 @@ impl Users {
     }
 
     /// Logs a user in who has been shown to be that user. A known device gets new tokens in place of its old ones.
-    ///
-    /// # Errors
-    /// When the account is not there or deactivated, or the database fails.
-    pub async fn log_in_as(&self, user: &UserId, device: NewDevice) -> Result<LoggedIn, UserError> {
+    async fn log_in_as(&self, user: &UserId, device: NewDevice) -> Result<LoggedIn, UserError> {
         let logged_in = self.tokens_for(user, &device)?;
         let login = logged_in.to_login(device.display_name, self.0.clock.now());
         match self.0.database.log_in(&login).await? {

@@ -26,7 +26,7 @@ const AT_ONCE: usize = 10;
 const MOST: usize = 1000;
 
 /// How many servers are asked for the same thing.
-pub(super) const SERVERS: usize = 3;
+const SERVERS: usize = 3;
 
 /// A search for what is missing in one room, with what has been asked for in vain: nothing is asked for twice.
 pub(super) struct Search<'a> {

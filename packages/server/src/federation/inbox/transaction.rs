@@ -12,6 +12,7 @@ use super::{Answers, room};
 use crate::{app::App, room::SendError};
 
 /// How many events a transaction may have.
+/// <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid>
 pub const MOST_PDUS: usize = 50;
 
 /// How many ephemeral messages a transaction may have.

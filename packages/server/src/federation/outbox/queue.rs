@@ -15,10 +15,7 @@ use ruma::{
 };
 use sha2::{Digest, Sha256};
 
-/// The most events and the most EDUs of a transaction.
-/// <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid>
-pub(super) const PDUS: usize = 50;
-pub(super) const EDUS: usize = 100;
+use crate::federation::inbox::{MOST_EDUS, MOST_PDUS};
 
 /// How many EDUs wait for a server; the oldest give way. None of them is worth much later.
 const EDUS_WAITING: usize = 1000;
@@ -114,7 +111,7 @@ impl Queue {
 
     /// Puts an EDU at the end.
     pub(super) fn push_edu(&mut self, edu: Raw<Edu>) {
-        let most = if self.failing { EDUS } else { EDUS_WAITING };
+        let most = if self.failing { MOST_EDUS } else { EDUS_WAITING };
         while self.edus.len() >= most {
             self.edus.pop_front();
         }
@@ -127,9 +124,9 @@ impl Queue {
         if let Some(again) = self.again.take() {
             return Some(again);
         }
-        let most = self.narrow.unwrap_or(PDUS).min(self.parcels.len());
+        let most = self.narrow.unwrap_or(MOST_PDUS).min(self.parcels.len());
         let parcels: Vec<_> = self.parcels.drain(..most).collect();
-        let edus: Vec<_> = self.edus.drain(..self.edus.len().min(EDUS)).collect();
+        let edus: Vec<_> = self.edus.drain(..self.edus.len().min(MOST_EDUS)).collect();
         if parcels.is_empty() && edus.is_empty() {
             return None;
         }
@@ -146,7 +143,7 @@ impl Queue {
     /// A transaction was not acknowledged: it is the next again. Returns what [`push`](Self::push) returns.
     pub(super) fn failed(&mut self, batch: Batch) -> Vec<Arc<Parcel>> {
         self.failing = true;
-        while self.edus.len() > EDUS {
+        while self.edus.len() > MOST_EDUS {
             self.edus.pop_front();
         }
         self.again = Some(batch);

@@ -108,7 +108,7 @@ impl Errands {
 
     /// A server that is in this room, or was, has shown itself: if it is one of those that lead there, what the room has to be
     /// told is told now.
-    pub fn resident_seen(&self, app: &App, room: &RoomId, server: &ServerName) {
+    pub(super) fn resident_seen(&self, app: &App, room: &RoomId, server: &ServerName) {
         self.hasten(app, PAUSE, |errand| errand.room == room && leads(server, errand));
     }
 

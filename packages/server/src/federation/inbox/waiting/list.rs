@@ -12,10 +12,14 @@ use ruma::{
 };
 
 use super::{Tried, Way};
-use crate::{app::App, clock::later, federation::Backoff};
+use crate::{
+    app::App,
+    clock::later,
+    federation::{Backoff, inbox::MOST_PDUS},
+};
 
 /// How many events of one server wait in one room: as many as a transaction has. The newest lead to all others.
-const OF_ONE: usize = 50;
+const OF_ONE: usize = MOST_PDUS;
 
 /// How many events wait in one room.
 const IN_ROOM: usize = 200;
