@@ -5,12 +5,9 @@ use ruma::api::{
     IncomingRequest, Metadata,
     error::{DeserializationError, FromHttpRequestError},
 };
-use serde::de::{
-    DeserializeOwned,
-    value::{Error, SeqDeserializer},
-};
+use serde::de::DeserializeOwned;
 
-use super::{ApiError, alike::alike, request::unfit};
+use super::{ApiError, alike::alike, own::variables, request::unfit};
 
 /// A request of which the path is read at once, as `P`. What is wrong with the rest is told to those who may ask at all.
 pub struct Late<R, P> {
@@ -39,7 +36,6 @@ impl<R: IncomingRequest, P: DeserializeOwned> IncomingRequest for Late<R, P> {
         request: Request<&[u8]>,
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
-        let variables = P::deserialize(SeqDeserializer::<_, Error>::new(path.iter().copied()))?;
-        Ok(Self { path: variables, whole: R::try_from_http_request_inner(request, path) })
+        Ok(Self { path: variables(path)?, whole: R::try_from_http_request_inner(request, path) })
     }
 }

@@ -37,10 +37,15 @@ impl<R: IncomingRequest, P: DeserializeOwned, B: DeserializeOwned> IncomingReque
         request: Request<&[u8]>,
         path: &[&str],
     ) -> Result<Self, DeserializationError> {
-        let path = P::deserialize(SeqDeserializer::<_, Error>::new(path.iter().copied()))?;
+        let path = variables(path)?;
         let body = B::deserialize(Value::Object(given(request.body())?))?;
         Ok(Self { path, body, known: PhantomData })
     }
+}
+
+/// The variables of a path, in their order.
+pub(super) fn variables<P: DeserializeOwned>(path: &[&str]) -> Result<P, Error> {
+    P::deserialize(SeqDeserializer::new(path.iter().copied()))
 }
 
 /// What a body gives. A key that is null is as good as none: that is how many clients leave one out.
