@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use matryx_core::{event::Pdu, room::Judgement};
 use ruma::{EventId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId};
-use surrealdb::types::{Object, RecordId, SurrealValue, object};
+use surrealdb::types::{Object, RecordId, SurrealValue, Value, object};
 
 use crate::{
     Database, StoreError,
@@ -110,7 +110,7 @@ pub(crate) fn row_of(event: &StoredEvent) -> Object {
         room: event.pdu.room_id().as_str(),
         json: event.pdu.json(),
     };
-    let mut put = |column: &str, value: Option<surrealdb::types::Value>| {
+    let mut put = |column: &str, value: Option<Value>| {
         if let Some(value) = value {
             row.insert(column.to_owned(), value);
         }

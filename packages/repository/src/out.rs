@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName};
 use sha2::{Digest, Sha256};
 use surrealdb::types::{Object, RecordId, SurrealValue, object};
 
@@ -109,7 +109,7 @@ impl ServerSet {
 
     /// Whether a server is among them.
     #[must_use]
-    pub fn contains(&self, server: &ruma::ServerName) -> bool {
+    pub fn contains(&self, server: &ServerName) -> bool {
         self.names.binary_search_by(|name| (**name).cmp(server)).is_ok()
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    EventId, UserId,
+    EventId, OwnedEventId, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::RoomVersionRules,
     state_res::{
@@ -92,6 +92,6 @@ pub fn judge_by_state(
 }
 
 /// Since version 12 a room's id is the create event's id with another sigil.
-fn create_event_id(pdu: &Pdu) -> Option<ruma::OwnedEventId> {
+fn create_event_id(pdu: &Pdu) -> Option<OwnedEventId> {
     EventId::parse(format!("${}", pdu.room_id().strip_sigil())).ok()
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use matryx_repository::Line;
+use matryx_repository::{Line, StoredEvent};
 use ruma::OwnedRoomId;
 
 use super::{Look, lane::Job};
@@ -102,7 +102,7 @@ impl Room {
         &self,
         look: Arc<Look>,
         lines: Vec<Arc<Line>>,
-        changed: &[Arc<matryx_repository::StoredEvent>],
+        changed: &[Arc<StoredEvent>],
     ) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         recent.lines.extend(lines);

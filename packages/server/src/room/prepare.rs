@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use matryx_core::event::Pdu;
+use matryx_core::event::{Draft, Pdu};
 use matryx_core::refusal::{Refusal, RefusalKind};
 use ruma::{OwnedEventId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules};
 
@@ -82,7 +82,7 @@ impl Rooms {
     }
 }
 
-fn only_draft(changes: Changes) -> Result<matryx_core::event::Draft, Refusal> {
+fn only_draft(changes: Changes) -> Result<Draft, Refusal> {
     match changes.say.into_iter().next() {
         Some(Said::Draft(draft)) => Ok(draft),
         _ => Err(Refusal::new(RefusalKind::Unknown, "There is nothing to say.")),

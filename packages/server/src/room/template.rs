@@ -7,7 +7,7 @@ use matryx_core::{
     refusal::{Refusal, RefusalKind},
     room::{StateKey, auth_keys},
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedEventId};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, Int, OwnedEventId};
 use serde_json::value::to_raw_value;
 
 use super::{Desk, Room, Rooms, SendError};
@@ -47,7 +47,7 @@ impl Rooms {
         put("content", CanonicalJsonValue::Object(draft.content.clone()));
         put("auth_events", ids(auth_events));
         put("prev_events", ids(prev_events.into_iter()));
-        let depth = depth.try_into().unwrap_or(ruma::Int::MAX);
+        let depth = depth.try_into().unwrap_or(Int::MAX);
         put("depth", CanonicalJsonValue::Integer(depth));
         put("origin_server_ts", CanonicalJsonValue::Integer(self.clock().now().get().into()));
         // Of the template only: it says who made it.

@@ -15,8 +15,8 @@ use matryx_core::{
 };
 use matryx_repository::StoredEvent;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId,
-    RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, OwnedServerName,
+    OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
     api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
     signatures::sign_event,
 };
@@ -40,7 +40,7 @@ pub(super) struct Wanted<'a> {
 
 /// An event that is handed in, as it came.
 pub(super) struct HandedIn {
-    pub(super) origin: ruma::OwnedServerName,
+    pub(super) origin: OwnedServerName,
     pub(super) room: OwnedRoomId,
     pub(super) event: OwnedEventId,
     pub(super) pdu: Box<RawValue>,

@@ -9,7 +9,7 @@ use matryx_core::{
     membership::Membership,
 };
 use ruma::{
-    CanonicalJsonObject, OwnedUserId, RoomVersionId, ServerName,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomVersionId, ServerName,
     api::{
         error::{ErrorKind, IncompatibleRoomVersionErrorData},
         federation::membership::create_invite,
@@ -125,7 +125,7 @@ async fn open(
     // One whose content is not what was hashed is opened as its redacted copy, which we do not sign.
     let same = pdu
         .content_as::<CanonicalJsonObject>()
-        .is_ok_and(|content| hash == Some(ruma::CanonicalJsonValue::Object(content)));
+        .is_ok_and(|content| hash == Some(CanonicalJsonValue::Object(content)));
     if same {
         return Ok(pdu);
     }

@@ -1,8 +1,11 @@
 //! What this server knows of its aliases and its users.
 //! <https://spec.matrix.org/v1.19/server-server-api/#querying-for-information>
 
-use ruma::api::federation::query::{
-    get_profile_information::v1 as profile, get_room_information::v1 as alias,
+use ruma::{
+    api::federation::query::{
+        get_profile_information::v1 as profile, get_room_information::v1 as alias,
+    },
+    profile::ProfileFieldName,
 };
 
 use crate::{
@@ -40,7 +43,7 @@ pub(super) async fn profile(
         return Err(unknown());
     }
     let profile = app.users.profile(&user).await?.ok_or_else(unknown)?;
-    let field = request.field.as_ref().map(ruma::profile::ProfileFieldName::as_str);
+    let field = request.field.as_ref().map(ProfileFieldName::as_str);
     let wanted = |name: &str| field.is_none_or(|field| field == name);
     Ok(profile.into_iter().filter(|(name, _)| wanted(name)).collect())
 }

@@ -2,9 +2,12 @@
 //!
 //! What other servers send us. <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid>
 
-use ruma::api::{
-    error::ErrorKind,
-    federation::transactions::send_transaction_message::v1::{Request, Response},
+use ruma::{
+    api::{
+        error::ErrorKind,
+        federation::transactions::send_transaction_message::v1::{Request, Response},
+    },
+    serde::Raw,
 };
 
 use crate::{
@@ -38,7 +41,7 @@ pub(super) async fn send(app: App, matrix: Matrix<Request>) -> Result<Response, 
             ));
         }
     }
-    let kind = |edu: &ruma::serde::Raw<_>| edu.get_field::<String>("edu_type").ok().flatten();
+    let kind = |edu: &Raw<_>| edu.get_field::<String>("edu_type").ok().flatten();
     let edus = edus.iter().filter_map(kind).collect();
     let transaction = Transaction { origin, id: transaction_id, pdus, edus };
     Ok(Response::new(inbox::take(&app, transaction).await?))

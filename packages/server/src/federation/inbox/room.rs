@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matryx_core::{event::Pdu, membership::Membership, room::StateEntry};
+use matryx_core::{
+    event::Pdu,
+    membership::Membership,
+    room::{Judgement, StateEntry},
+};
 use ruma::{OwnedEventId, RoomId, ServerName, UserId};
 use serde_json::value::RawValue;
 
@@ -147,7 +151,7 @@ async fn is_in(app: &App, room: &RoomId) -> Result<bool, SendError> {
 fn told(origin: &ServerName, pdu: &Pdu, received: Received) -> Received {
     if let Received::Judged(fate) = &received {
         match fate {
-            matryx_core::room::Judgement::Accepted => {}
+            Judgement::Accepted => {}
             fate => tracing::info!(event = %pdu.event_id(), %origin, ?fate, "inbox.not_shown"),
         }
     }

@@ -18,7 +18,7 @@ use super::{
     Way, leave, undo,
     visit::{Verdict, visit},
 };
-use crate::{app::App, clock::later, federation::Backoff};
+use crate::{app::App, clock::later, federation::Backoff, room::SendError};
 
 /// How long after an errand has failed it is tried again.
 const WAITS: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_hours(6) };
@@ -281,7 +281,7 @@ impl Errands {
 }
 
 /// Tries once. Whether that was the last time.
-async fn attempt(app: &App, errand: &Errand, first: bool) -> Result<bool, crate::room::SendError> {
+async fn attempt(app: &App, errand: &Errand, first: bool) -> Result<bool, SendError> {
     if errand.task == Task::Undo {
         return undo::attempt(app, errand).await;
     }

@@ -10,9 +10,9 @@ mod received;
 mod undo;
 mod visit;
 
-use matryx_core::membership::Membership;
+use matryx_core::{event::Pdu, membership::Membership};
 use matryx_repository::{Mine, Source, StoreError};
-use ruma::{OwnedServerName, RoomId, RoomVersionId, UserId};
+use ruma::{OwnedServerName, RoomId, RoomVersionId, ServerName, UserId};
 
 pub use self::{
     arrived::{Arrival, arrived},
@@ -68,7 +68,7 @@ fn way_of(app: &App, known: Known<'_>) -> Option<Way> {
     Some(Way { version, via })
 }
 
-fn add(via: &mut Vec<OwnedServerName>, server: &ruma::ServerName) {
+fn add(via: &mut Vec<OwnedServerName>, server: &ServerName) {
     if via.len() < MOST_SERVERS && !via.iter().any(|known| known == server) {
         via.push(server.to_owned());
     }
@@ -94,13 +94,7 @@ fn is_open(mine: &Mine) -> bool {
 }
 
 /// A record of this user out of band, in place of the one that stands.
-fn record(
-    known: Known<'_>,
-    user: &UserId,
-    room: &RoomId,
-    way: Way,
-    event: &matryx_core::event::Pdu,
-) -> Mine {
+fn record(known: Known<'_>, user: &UserId, room: &RoomId, way: Way, event: &Pdu) -> Mine {
     let membership = event.membership().unwrap_or(Membership::Left);
     Mine {
         user: user.to_owned(),

@@ -8,11 +8,14 @@ use std::{sync::Arc, time::Duration};
 
 use matryx_core::{event::Pdu, membership::Membership};
 use matryx_repository::{StoreError, Task};
-use ruma::{OwnedUserId, RoomId, RoomVersionId, ServerName, UserId, events::TimelineEventType};
+use ruma::{
+    OwnedEventId, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId, events::TimelineEventType,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    Way,
     arrived::{Arrival, arrived, is_ours},
     errands::errand,
     pending, record, way,
@@ -96,12 +99,7 @@ fn turned_away(app: &App, pdu: &Pdu) -> Option<OwnedUserId> {
 }
 
 /// Has the room asked later. One errand a user and room: hints that come until then say nothing more.
-async fn hint(
-    app: &App,
-    pdu: &Pdu,
-    stood: ruma::OwnedEventId,
-    way: &super::Way,
-) -> Result<Heard, SendError> {
+async fn hint(app: &App, pdu: &Pdu, stood: OwnedEventId, way: &Way) -> Result<Heard, SendError> {
     let mut errand = errand(app, pdu, way, Task::AskAgain, ASKED_AGAIN);
     errand.event = stood;
     if app.errands.is_asked(&errand) {

@@ -10,7 +10,9 @@ use matryx_core::{
     room::{Change, StateEntry, StateKey, StateMap},
 };
 use matryx_repository::{Line, StoreError, StoredEvent};
-use ruma::{OwnedUserId, UserId, events::StateEventType, room_version_rules::RoomVersionRules};
+use ruma::{
+    OwnedUserId, RoomId, UserId, events::StateEventType, room_version_rules::RoomVersionRules,
+};
 
 use super::{StateForm, View, answer::State, timeline::Tail};
 use crate::sync::filter::EventFilter;
@@ -138,7 +140,7 @@ impl View<'_> {
         &self,
         stretch: &Stretch<'_>,
         rules: &RoomVersionRules,
-        room: &ruma::RoomId,
+        room: &RoomId,
         heroes: &[OwnedUserId],
     ) -> Result<State, StoreError> {
         let form = self.question.form;

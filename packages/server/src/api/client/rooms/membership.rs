@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use ruma::{
-    OwnedRoomId, OwnedServerName, OwnedUserId,
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId,
     api::{
         IncomingRequest,
         auth_scheme::AccessToken,
@@ -106,8 +106,8 @@ pub(in crate::api::client) async fn join_by_id(
 /// The whole body goes into the member event, but for the proof of a third-party invite, which is for the server.
 async fn enter(
     app: &App,
-    room: &ruma::RoomId,
-    user: &ruma::UserId,
+    room: &RoomId,
+    user: &UserId,
     body: &[u8],
     via: Vec<OwnedServerName>,
 ) -> Result<(), ApiError> {
