@@ -42,6 +42,18 @@ fn both_signals_end_it_in_order() {
     }
 }
 
+/// However much else the machine is doing: the number of open files is limited, and each client needs one.
+#[test]
+fn it_keeps_no_file_of_another_process_open() {
+    let server = ServerProcess::first_start();
+    let open = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("the process's files");
+    // What is closed meanwhile leads nowhere.
+    let open = open.filter_map(|file| fs::read_link(file.expect("a file").path()).ok());
+    let strange: Vec<_> = open.filter(|file| file.starts_with("/proc")).collect();
+    assert_eq!(strange, [] as [&Path; 0]);
+    server.stop();
+}
+
 #[test]
 fn waiting_syncs_are_answered_when_it_stops() {
     runtime().block_on(async {

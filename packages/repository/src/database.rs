@@ -129,6 +129,9 @@ impl Database {
         let path = path_of(&settings.url)?;
         let lock = hold(&path)?;
         intact::look_over(&path)?;
+        // The engine looks at its surroundings once, and would keep a file open for each thread of the whole machine:
+        // up to half of those that we may have, which are for clients.
+        sysinfo::set_open_files_limit(0);
         let engine = |error: &dyn std::fmt::Display| OpenError::Engine(error.to_string());
         let config = ConfigMap::empty()
             .with_key_value("surrealkv_max_memtable_size", settings.memtable.to_string())
