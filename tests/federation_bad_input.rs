@@ -3,7 +3,9 @@
 use ruma::signatures::KeyPair;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Guest, Neighbours, Ready, SharedNeighbours, TestUser, escaped};
+use crate::support::{
+    Answer, Guest, Neighbours, Peer, Ready, SharedNeighbours, TestServer, TestUser, escaped,
+};
 
 static SCENE: SharedNeighbours = SharedNeighbours::new();
 
@@ -238,17 +240,28 @@ fn a_template_of_another_room_or_event() {
     });
 }
 
-/// Hands in any text. It is signed as it is, which no library would do where it is no canonical JSON.
+/// Hands in any text, signed as no library would do it where that is no canonical JSON.
 pub async fn put_text(stage: &Stage<'_>, endpoint: &str, id: &str, body: String) -> Answer {
     let (room, id) = (escaped(&stage.room), escaped(id));
     let path = format!("/_matrix/federation/{endpoint}/{room}/{id}");
-    let (peer, server) = (stage.guest.peer, stage.guest.server);
     let content: Value = serde_json::from_str(&body).unwrap_or_default();
-    let signed = json!({
-        "content": content, "destination": server.name(), "method": "PUT",
-        "origin": peer.name(), "uri": path,
+    put_signed(stage.guest.peer, stage.guest.server, &path, &content.to_string(), body).await
+}
+
+/// Puts any text, signed as if it were this one.
+pub async fn put_signed(
+    peer: &Peer,
+    server: &TestServer,
+    path: &str,
+    canonical: &str,
+    body: String,
+) -> Answer {
+    let rest = json!({
+        "destination": server.name(), "method": "PUT", "origin": peer.name(), "uri": path,
     });
-    let signature = peer.key().sign(signed.to_string().as_bytes());
+    let rest = rest.to_string();
+    let signed = format!("{{\"content\":{canonical},{}", rest.trim_start_matches('{'));
+    let signature = peer.key().sign(signed.as_bytes());
     let header = format!(
         "X-Matrix origin=\"{}\",destination=\"{}\",key=\"{}\",sig=\"{}\"",
         peer.name(),
@@ -256,7 +269,7 @@ pub async fn put_text(stage: &Stage<'_>, endpoint: &str, id: &str, body: String)
         peer.key().key_id(),
         signature.base64(),
     );
-    peer.send(server, http::Method::PUT, &path, &[header], body.into()).await
+    peer.send(server, http::Method::PUT, path, &[header], body.into()).await
 }
 
 #[test]

@@ -7,7 +7,10 @@ use ruma::{OwnedEventId, OwnedUserId, RoomId, RoomVersionId, events::StateEventT
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::support::{Answer, Peer, SharedPair, Sync, TestServer, TestUser, Told, find};
+use super::{
+    federation_bad_input::put_signed,
+    support::{Answer, Peer, SharedPair, Sync, TestServer, TestUser, Told, find},
+};
 
 static PAIR: SharedPair = SharedPair::new();
 
@@ -180,6 +183,24 @@ fn a_transaction_has_its_limits() {
         let too_long = guest.transaction(&"m".repeat(256), json!([]), json!([])).await;
         too_long.refused(400, "M_INVALID_PARAM").says("255");
         guest.transaction(&"m".repeat(255), json!([]), json!([])).await.granted();
+    });
+}
+
+#[test]
+fn what_is_nested_too_deeply_harms_only_itself() {
+    PAIR.run(async |pair| {
+        let guest = Guest::new(&pair.a).await;
+        let (id, event) = guest.words("fine", &[&guest.join]);
+        let deep = json!({ "type": "m.deep", "room_id": guest.room, "content": "#" });
+        let body = json!({
+            "origin": guest.peer.name(), "origin_server_ts": 1, "pdus": [deep, event], "edus": [],
+        });
+        let nested = "[".repeat(500) + &"]".repeat(500);
+        let body = body.to_string().replace("\"#\"", &nested);
+        let path = format!("{FEDERATION}/send/deep");
+        let answer = put_signed(&guest.peer, guest.server, &path, &body, body.clone()).await;
+        assert_eq!(answer.granted()["pdus"], json!({ id.as_str(): {} }));
+        assert_eq!(guest.said().await, ["fine"]);
     });
 }
 

@@ -206,6 +206,13 @@ fn bad_input_is_told_apart() {
         let room = alice.private_room().await;
         alice.send(&room, json!([])).await.refused(400, "M_BAD_JSON");
         alice.send(&room, json!({ "n": 1.5 })).await.refused(400, "M_BAD_JSON");
+        // Beside the event and its content; what is deeper, other servers might never be able to read.
+        let nested = |lists| (0..lists).fold(json!(1), |inside, _| json!([inside]));
+        alice.send(&room, json!({ "n": nested(118) })).await.granted();
+        for lists in [119, 127, 128] {
+            let deep = json!({ "n": nested(lists) });
+            alice.send(&room, deep).await.refused(400, "M_BAD_JSON");
+        }
         let large = json!({ "body": "x".repeat(65_536) });
         alice.send(&room, large).await.refused(413, "M_TOO_LARGE");
         let messages = ["rooms", &room, "messages"];

@@ -1,7 +1,7 @@
 //! What other servers send: the four fates before judgement.
 
 use matryx_core::{
-    event::{MAX_PDU_BYTES, OpenError, Pdu, open},
+    event::{MAX_NESTING, MAX_PDU_BYTES, OpenError, Pdu, open},
     membership::Membership,
 };
 use ruma::{
@@ -259,6 +259,28 @@ fn what_is_too_large_is_dropped() {
     for object in [signed("m.x", most + 1), signed(&"ä".repeat(128), 0)] {
         let error = open(object, &keys, &rules).unwrap_err();
         assert!(matches!(error, OpenError::TooLarge(_)), "{error}");
+    }
+}
+
+#[test]
+fn what_is_nested_too_deeply_is_dropped() {
+    let rules = rules(&RoomVersionId::V11);
+    let x = <&ServerName>::try_from("x").unwrap();
+    let opened = |field: &str, lists: usize| {
+        let mut object = object(json!({
+            "type": "m.x", "sender": "@a:x", "room_id": "!room:x", "content": {},
+            "depth": 1, "origin_server_ts": 1, "prev_events": [], "auth_events": [],
+        }));
+        let deep = (0..lists).fold(json!({}), |inside, _| json!([inside]));
+        object.insert(field.to_owned(), serde_json::from_value(json!({ "a": deep })).unwrap());
+        ruma::signatures::hash_and_sign_event("x", &key(x), &mut object, &rules.redaction).unwrap();
+        open(object, &public_keys(&["x"]), &rules)
+    };
+    for field in ["content", "anything"] {
+        // Beside the event, the field and what is innermost.
+        opened(field, MAX_NESTING - 3).unwrap();
+        let error = opened(field, MAX_NESTING - 2).unwrap_err();
+        assert!(matches!(error, OpenError::Format(_)), "{error}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! From drafts to events: what is in them, how large they may be, what survives a redaction.
 
 use matryx_core::{
-    event::{MAX_PDU_BYTES, Pdu, Place},
+    event::{MAX_NESTING, MAX_PDU_BYTES, Pdu, Place},
     membership::Membership,
     refusal::RefusalKind,
     room::StateKey,
@@ -130,6 +130,23 @@ fn an_event_may_have_65536_bytes_and_no_more() {
     );
     let refusal = sealed(message(&"x".repeat(100_000)), place(), &version).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::TooLarge);
+}
+
+#[test]
+fn an_event_may_have_120_objects_and_lists_inside_of_one_another() {
+    let seal = |lists: usize| {
+        let deep = (0..lists).fold(json!(1), |inside, _| json!([inside]));
+        sealed(draft("@a:x", "m.x", None, json!({ "a": deep })), place(), &RoomVersionId::V12)
+    };
+    // Beside the event and its content.
+    let pdu = seal(MAX_NESTING - 2).unwrap();
+    assert!(pdu.json().contains(&"[".repeat(118)));
+    let refusal = seal(MAX_NESTING - 1).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::BadJson);
+    assert_eq!(
+        refusal.sentence,
+        "The event has more than 120 objects and lists inside of one another."
+    );
 }
 
 #[test]

@@ -18,6 +18,11 @@ pub const MAX_FIELD_BYTES: usize = 255;
 pub const MAX_PREV_EVENTS: usize = 20;
 /// How many events one may name as what allows it.
 pub const MAX_AUTH_EVENTS: usize = 10;
+/// How many objects and lists may stand inside of one another, the event itself among them.
+///
+/// The specification says nothing; parsers have limits, for many 127 or 128 with whatever an event is wrapped in on its
+/// way. What a server cannot read holds up everything behind it.
+pub const MAX_NESTING: usize = 120;
 
 /// What is wrong with an event's form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +68,11 @@ pub(super) fn check_fields(
             )));
         }
     }
+    if object.values().any(|value| is_deeper(value, MAX_NESTING - 1)) {
+        return Err(Fault::Malformed(format!(
+            "The event has more than {MAX_NESTING} objects and lists inside of one another."
+        )));
+    }
     // ruma weighs the whole event too, and one byte too strictly (65,535). It looks at nothing in the content: without
     // it, its scales cannot tip before ours.
     let Some(content @ CanonicalJsonValue::Object(_)) = object.remove("content") else {
@@ -99,6 +109,16 @@ pub(super) fn check_received(
         object.insert(field.to_owned(), CanonicalJsonValue::String(value));
     }
     verdict.map(|()| why)
+}
+
+/// Whether more than `most` objects and lists stand inside of one another.
+fn is_deeper(value: &CanonicalJsonValue, most: usize) -> bool {
+    let inside = |value| is_deeper(value, most - 1);
+    match value {
+        CanonicalJsonValue::Array(items) => most == 0 || items.iter().any(inside),
+        CanonicalJsonValue::Object(fields) => most == 0 || fields.values().any(inside),
+        _ => false,
+    }
 }
 
 fn too_long(field: &str, value: &str) -> String {

@@ -1,34 +1,89 @@
 //! JSON as it is signed: with sorted keys and without space.
 
-use std::{borrow::Cow, cmp::Ordering, fmt};
+use std::cmp::Ordering;
 
-use serde::{
-    Deserializer,
-    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
-    ser::Serialize,
-};
+use serde::de::Error;
+use serde_json::{Value, value::RawValue};
 
 /// How many values may stand in one text. It is more than fit into the largest events of a transaction.
 pub(super) const MOST: usize = 2 << 20;
+/// How many lists and objects may stand inside of one another, which is more than fit into the largest event.
+const DEEPEST: usize = 64 << 10;
+/// How many times as long as the text what is written once more may be, where the names of an object are not in order.
+const AGAIN: usize = 128;
 
 /// Writes a text of JSON anew behind what stands in `out`. Unlike ruma's canonical JSON, this also takes numbers that are
-/// not canonical: one event with such a number makes an event that is dropped, and not a transaction that can never be
-/// delivered. No tree is made of it, which may be twenty times as large as the text.
+/// not canonical, and what is nested more deeply than parsers go down: one such event makes an event that is dropped,
+/// and not a transaction that can never be delivered. No tree is made of it, which may be twenty times as large as the
+/// text.
 ///
 /// # Errors
-/// When it is no JSON; when it has more than [`MOST`] values, which is an error of data and not of syntax.
+/// When it is no JSON; when it has more than [`MOST`] values, or more than fits inside of one another, which is an error of
+/// data and not of syntax.
 pub(super) fn write(text: &[u8], out: &mut Vec<u8>) -> serde_json::Result<()> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let mut left = MOST;
-    Writer { out, left: &mut left }.deserialize(&mut deserializer)?;
-    deserializer.end()
+    // This goes over all of it, without going down into it: what follows can rely on it that brackets match.
+    let mut rest = serde_json::from_slice::<&RawValue>(text)?.get();
+    let mut open: Vec<Open> = Vec::new();
+    let (mut left, mut again) = (MOST, rest.len().saturating_mul(AGAIN));
+    let too_deep = || Error::custom("it is nested too deeply");
+    while let Some(first) = rest.bytes().next() {
+        let token;
+        (token, rest) = rest.split_at(length(rest));
+        let begins = !matches!(first, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b']' | b'}');
+        if begins && first == b'"' && open.last().is_some_and(Open::wants_name) {
+            let start = out.len();
+            scalar(token, out)?;
+            let name_end = out.len();
+            out.push(b':');
+            if let Some(Open { names: Some(names), .. }) = open.last_mut() {
+                names.under_way = Some((start, name_end));
+            }
+            continue;
+        }
+        if begins {
+            left = left.checked_sub(1).ok_or_else(|| Error::custom("there are too many values"))?;
+        }
+        match first {
+            b'{' | b'[' if open.len() == DEEPEST => return Err(too_deep()),
+            b'{' | b'[' => {
+                let names = (first == b'{').then(Names::default);
+                open.push(Open { from: out.len(), names });
+                out.push(first);
+            }
+            b']' | b'}' => {
+                close(out, first);
+                let Some(Open { from, names }) = open.pop() else { continue };
+                if let Some(Names { entries, .. }) = names
+                    && !entries.is_sorted_by(|one, next| one.cmp(next, out) == Ordering::Less)
+                {
+                    again = again.checked_sub(out.len() - from).ok_or_else(too_deep)?;
+                    sort(entries, from, out);
+                }
+                ended(&mut open, out);
+            }
+            _ if begins => {
+                scalar(token, out)?;
+                ended(&mut open, out);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-/// Writes one value.
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
-    /// How many values may still come.
-    left: &'a mut usize,
+/// A list or an object whose end has not come yet.
+struct Open {
+    /// Where it begins in what has been written.
+    from: usize,
+    /// What an object has so far.
+    names: Option<Names>,
+}
+
+#[derive(Default)]
+struct Names {
+    entries: Vec<Entry>,
+    /// Where the name stands whose value comes next.
+    under_way: Option<(usize, usize)>,
 }
 
 /// Where an entry of an object stands in what has been written: `"name":value`.
@@ -38,83 +93,54 @@ struct Entry {
     end: usize,
 }
 
-impl Writer<'_> {
-    fn plain<E: Error>(self, value: &(impl Serialize + ?Sized)) -> Result<(), E> {
-        serde_json::to_writer(self.out, value).map_err(E::custom)
+impl Open {
+    fn wants_name(&self) -> bool {
+        self.names.as_ref().is_some_and(|names| names.under_way.is_none())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Writer<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let left = self.left.checked_sub(1);
-        *self.left = left.ok_or_else(|| D::Error::custom("there are too many values"))?;
-        deserializer.deserialize_any(self)
+/// How long the first piece of a text is that is known to be JSON: a bracket, a string, what has no end of its own.
+fn length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    match bytes[0] {
+        b'"' => {
+            let mut at = 1;
+            while let Some(byte) = bytes.get(at) {
+                match byte {
+                    b'"' => return at + 1,
+                    b'\\' => at += 2,
+                    _ => at += 1,
+                }
+            }
+            bytes.len()
+        }
+        b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
+            let part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+            bytes.iter().position(|byte| !part(byte)).unwrap_or(bytes.len())
+        }
+        _ => 1,
     }
 }
 
-impl<'de> Visitor<'de> for Writer<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+/// Writes a string, a number or a word.
+fn scalar(token: &str, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    if token.starts_with('"') && !token.contains('\\') {
+        // There is one way only to write it.
+        out.extend_from_slice(token.as_bytes());
+        return Ok(());
     }
+    serde_json::to_writer(out, &serde_json::from_str::<Value>(token)?)
+}
 
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.plain(&())
+/// What has to be done behind a value.
+fn ended(open: &mut [Open], out: &mut Vec<u8>) {
+    let Some(around) = open.last_mut() else { return };
+    if let Some(names) = &mut around.names
+        && let Some((start, name_end)) = names.under_way.take()
+    {
+        names.entries.push(Entry { start, name_end, end: out.len() });
     }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.plain(&value)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.plain(&value)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.plain(&value)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.plain(&value)
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.plain(value)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Self { out, left } = self;
-        out.push(b'[');
-        while items.next_element_seed(Writer { out, left })?.is_some() {
-            out.push(b',');
-        }
-        close(out, b']');
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { out, left } = self;
-        let from = out.len();
-        let mut entries = Vec::new();
-        out.push(b'{');
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-            let start = out.len();
-            serde_json::to_writer(&mut *out, &*name).map_err(A::Error::custom)?;
-            let name_end = out.len();
-            out.push(b':');
-            map.next_value_seed(Writer { out, left })?;
-            entries.push(Entry { start, name_end, end: out.len() });
-            out.push(b',');
-        }
-        close(out, b'}');
-        if !entries.is_sorted_by(|one, next| one.cmp(next, out) == Ordering::Less) {
-            sort(entries, from, out);
-        }
-        Ok(())
-    }
+    out.push(b',');
 }
 
 /// Ends a list, in place of the comma behind its last item.
@@ -155,8 +181,6 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn written(text: &str) -> serde_json::Result<String> {
@@ -193,8 +217,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_nested_is_gone_through_and_not_down_into() {
+        let nested = |depth: usize| {
+            let text = format!("{} {{\"b\":1, \"a\":2}} {}", "[".repeat(depth), "]".repeat(depth));
+            (written(&text), text)
+        };
+        for depth in [127, 128, DEEPEST - 1] {
+            let (written, text) = nested(depth);
+            let sorted = text.replace("\"b\":1, \"a\":2", "\"a\":2,\"b\":1").replace(' ', "");
+            assert!(written.unwrap() == sorted, "{depth}");
+        }
+        assert!(nested(DEEPEST).0.unwrap_err().is_data());
+        // Each of these would have to be written again with all that is in it.
+        let depth = DEEPEST / 2;
+        let unsorted = format!("{}1{}", "{\"b\":".repeat(depth), ",\"a\":1}".repeat(depth));
+        assert!(written(&unsorted).unwrap_err().is_data());
+        assert!(!written(&"[".repeat(200)).unwrap_err().is_data());
+        assert!(!written(&"{\"a\":".repeat(200)).unwrap_err().is_data());
+    }
+
+    #[test]
     fn what_is_no_json_or_has_no_end_is_refused() {
-        for text in ["", "{", "{\"a\"}", "[1,]", "{} x", "nonsense", &"[".repeat(200)] {
+        for text in ["", "{", "{\"a\"}", "[1,]", "{} x", "nonsense", "[1e999]", r#"["\ud800"]"#] {
             assert!(!written(text).unwrap_err().is_data(), "{text}");
         }
         let many = format!("[{}0]", "0,".repeat(MOST - 2));
