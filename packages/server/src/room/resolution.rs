@@ -7,7 +7,7 @@ use std::{
 
 use matryx_core::{
     event::Pdu,
-    room::{StateMap, difference, resolve},
+    room::{StateKey, StateMap, difference, resolve},
 };
 use matryx_repository::StoreError;
 use ruma::{EventId, OwnedEventId};
@@ -33,6 +33,9 @@ impl Rooms {
         }
         let mut known: HashMap<OwnedEventId, Arc<Pdu>> = HashMap::new();
         let mut wanted: HashSet<OwnedEventId> = conflicted(&forks);
+        // Since version 12 no event names it, and every one rests on it.
+        let create = StateKey::create();
+        wanted.extend(forks.iter().filter_map(|fork| Some(fork.get(&create)?.event_id.clone())));
         loop {
             self.load_chains(&mut known, wanted, work).await?;
             let (rules, states) = (Arc::clone(&work.look.rules), forks.clone());
