@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -115,6 +116,44 @@ fn what_was_acknowledged_survives() {
         let news = owner.sync(Sync::since(&before)).await;
         assert!(!news.joined(&common).said().is_empty());
         server.stop();
+    });
+}
+
+/// The engine begins a new file of its log with what no longer fits into the memory of the old one.
+#[test]
+fn what_was_acknowledged_survives_also_where_the_log_goes_on_in_another_file() {
+    runtime().block_on(async {
+        let mut server = ServerProcess::start_in(ServerProcess::folder_of_many_files());
+        let owner = TestUser::register(&server.http(), "owner").await;
+        let room = owner.public_room().await;
+        let mut said = Vec::new();
+        let long = "x".repeat(30_000);
+        // From one round to the next the file has grown full at another place, and what was put back is there again.
+        for round in 0..3 {
+            let owner = owner.at(&server.http());
+            let clients = (0..4).map(async |client| {
+                let mut said = Vec::new();
+                for n in 0..15 {
+                    said.push(owner.say(&room, &format!("{round} {client} {n} {long}")).await);
+                }
+                said
+            });
+            said.extend(futures::future::join_all(clients).await.into_iter().flatten());
+            for _ in 0..2 {
+                server = server.crash_and_restart();
+                let owner = owner.at(&server.http());
+                for event in &said {
+                    owner.event(&room, event).await.granted();
+                }
+            }
+        }
+        let server = server.restart();
+        let texts = all_texts(&owner.at(&server.http()), &room).await;
+        assert_eq!(texts.len(), said.len());
+        // Nothing is left of it where it is not needed any more.
+        let folder = server.stop();
+        let kept = fs::read_dir(folder.path().join("data/database/kept")).unwrap();
+        assert_eq!(kept.count(), 0);
     });
 }
 

@@ -40,6 +40,14 @@ impl ServerProcess {
         Self::start_in(folder)
     }
 
+    /// A folder for [`Self::open`] with so little memory that the database soon begins new files.
+    pub fn folder_of_many_files() -> TempDir {
+        let folder = folder::empty();
+        let text = "[registration]\nopen = true\n[testing]\ncheap_password_hashing = true\n[database]\nmemtable = \"1 MiB\"\n";
+        fs::write(folder.path().join("matryx.toml"), text).expect("a configuration file");
+        folder
+    }
+
     /// In a folder that may have data and a configuration file.
     pub fn start_in(folder: TempDir) -> Self {
         let child = command(folder.path()).spawn().expect("the binary");
@@ -48,10 +56,15 @@ impl ServerProcess {
 
     /// In a folder, with no file to become larger than this many kilobytes: the nearest to a full disk that needs no rights.
     pub fn start_cramped(folder: TempDir, kilobytes: usize) -> Self {
+        // The signal would end the process; ignored, the write fails.
+        Self::start_limited(folder, &format!("trap '' XFSZ; ulimit -f {kilobytes}"))
+    }
+
+    /// In a folder, with limits that a shell sets.
+    pub fn start_limited(folder: TempDir, limits: &str) -> Self {
         let plain = command(folder.path());
         let mut command = Command::new("bash");
-        // The signal would end the process; ignored, the write fails.
-        let limited = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" \"$@\"");
+        let limited = format!("{limits}; exec \"$0\" \"$@\"");
         command.args(["-c", &limited]).arg(plain.get_program()).args(plain.get_args());
         with_surroundings(&mut command, folder.path());
         let child = command.spawn().expect("the binary");

@@ -21,7 +21,7 @@ use surrealdb_cnf::ConfigMap;
 use surrealdb_engine_local::Datastore;
 use tokio::sync::watch;
 
-use crate::{StoreError, error, intact, migrations};
+use crate::{StoreError, error, intact, migrations, segments::Segments};
 
 /// How often a change is tried. Whoever loses a race has let another one through, so this many losses in a row mean that
 /// something else is wrong.
@@ -94,6 +94,7 @@ pub struct Database {
     asked: Arc<AtomicU64>,
     /// Why a write has failed, once one has.
     unwritten: watch::Sender<Option<String>>,
+    segments: Arc<Segments>,
     /// Held for as long as the process has the store open; released by the system if the process dies.
     lock: Arc<File>,
 }
@@ -129,6 +130,8 @@ impl Database {
         let path = path_of(&settings.url)?;
         let lock = hold(&path)?;
         intact::look_over(&path)?;
+        Segments::put_back(&path)
+            .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
         // The engine looks at its surroundings once, and would keep a file open for each thread of the whole machine:
         // up to half of those that we may have, which are for clients.
         sysinfo::set_open_files_limit(0);
@@ -142,6 +145,7 @@ impl Database {
             .build_with_path(&settings.url)
             .await
             .map_err(|e| engine(&e))?;
+        let segments = Arc::new(Segments::follow(&path));
         datastore.check_version().await.map_err(|e| engine(&e))?;
         datastore.bootstrap().await.map_err(|e| engine(&e))?;
         datastore.start_maintenance_tasks();
@@ -154,6 +158,7 @@ impl Database {
             datastore,
             asked: Arc::default(),
             unwritten: watch::Sender::default(),
+            segments,
             lock: Arc::new(lock),
         };
         migrations::run(&database).await?;
@@ -188,6 +193,9 @@ impl Database {
     /// When the engine can't be shut down in order. What was committed is safe all the same.
     pub async fn close(self) -> Result<(), StoreError> {
         let done = self.datastore.shutdown().await;
+        if let Err(error) = self.segments.closed() {
+            tracing::warn!(%error, "database.close");
+        }
         // When the last handle goes, the engine shuts the store down once more, and complains that it is down already.
         std::mem::forget(Arc::clone(&self.client));
         // Other clones of the handle may live on for a moment; the directory is free all the same.
@@ -208,6 +216,7 @@ impl Database {
         }
         self.is_written()?;
         let answer = self.pose(sql, variables).await;
+        self.segments.written();
         if let Err(StoreError::Unwritten(why)) = &answer {
             self.unwritten.send_if_modified(|first| {
                 let is_first = first.is_none();
@@ -289,7 +298,7 @@ fn path_of(url: &str) -> Result<PathBuf, OpenError> {
 }
 
 /// Makes the data directory, where there is none. Messages and hashes of passwords are for nobody else on the machine.
-fn own_directory(path: &Path) -> std::io::Result<()> {
+pub(crate) fn own_directory(path: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -21,6 +21,8 @@ const SECTOR: usize = 512;
 const EMPTY: u8 = 0;
 /// A fragment's kind: with this one a new write begins.
 const BEGINNINGS: [u8; 2] = [1, 2];
+/// A fragment's kind: of the same write there is more.
+const UNFINISHED: [u8; 2] = [2, 3];
 /// A fragment's kind: how the rest is compressed, which has no checksum.
 const COMPRESSION: u8 = 9;
 
@@ -111,6 +113,37 @@ fn damage(log: &Path) -> std::io::Result<Option<u64>> {
             }
         }
         start += block.len() as u64;
+    }
+}
+
+/// Whether a log ends with something that is not a whole write.
+pub(crate) fn is_torn(log: &Path) -> std::io::Result<bool> {
+    let mut log = File::open(log)?;
+    let mut block = Vec::with_capacity(BLOCK);
+    let mut torn = false;
+    loop {
+        block.clear();
+        log.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
+        if block.is_empty() {
+            return Ok(torn);
+        }
+        let mut at = 0;
+        while at + HEADER <= block.len() {
+            match fragment(&block[at..]) {
+                Fragment::Readable { kind, length } => {
+                    torn = UNFINISHED.contains(&kind);
+                    at += HEADER + length;
+                }
+                Fragment::Padding => {
+                    torn = true;
+                    at = block.len();
+                }
+                Fragment::Unreadable { .. } => return Ok(true),
+            }
+        }
+        if at < block.len() && block.len() < BLOCK {
+            return Ok(true);
+        }
     }
 }
 

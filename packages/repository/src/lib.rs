@@ -28,6 +28,7 @@ mod out;
 mod profile;
 mod room;
 mod runtime;
+mod segments;
 mod server_key;
 mod state;
 mod time;
