@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use matryx_repository::{Database, DatabaseSettings, OpenError, StoreError};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 
 pub use crate::listener::ListenError;
 use crate::{
@@ -111,8 +111,10 @@ impl Server {
 
         // Clients and servers may come in by the same door: a proxy in front needs to know only one.
         let routes = api::client::routes().merge(api::admin::routes());
-        let clients = serve(&app, clients, routes.merge(api::federation::routes()));
-        let federation = federation.map(|door| serve(&app, door, api::federation::routes()));
+        let places = Arc::new(Semaphore::new(serve::places()));
+        let clients = serve(&app, clients, routes.merge(api::federation::routes()), &places);
+        let federation =
+            federation.map(|door| serve(&app, door, api::federation::routes(), &places));
         Ok(RunningServer { app, clients, federation, new_token })
     }
 }
@@ -133,10 +135,11 @@ async fn federation_door(config: &config::Listener) -> Result<Option<Door>, List
 }
 
 /// Answers whoever comes in by a door.
-fn serve(app: &App, door: Door, routes: Router<App>) -> Listening {
+fn serve(app: &App, door: Door, routes: Router<App>, places: &Arc<Semaphore>) -> Listening {
     let (address, scheme) = (door.address(), door.scheme());
     let routes = layers::surround(routes).with_state(app.clone());
-    let serving = tokio::spawn(serve::serve(door, routes, app.shutdown.clone(), serve::HEAD));
+    let (stop, places) = (app.shutdown.clone(), Arc::clone(places));
+    let serving = tokio::spawn(serve::serve(door, routes, stop, serve::HEAD, places));
     Listening { address, scheme, serving }
 }
 

@@ -1,6 +1,6 @@
 //! Connections: taken, served, and ended when the server stops or the other side takes too long.
 
-use std::{future::pending, pin::pin, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, serve::Listener};
 use hyper::{Request, body::Incoming};
@@ -9,28 +9,53 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 /// How long a connection may take to bring the head of its first request, and then of each next one.
 pub const HEAD: Duration = Duration::from_mins(1);
 
+/// How many connections there is room for. Each takes a file of those that the system lets the process open, and so does
+/// the database now and then: a quarter is left to it, since it ends the server if it can't write.
+#[must_use]
+pub fn places() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    // Unlimited, or a system that has another way to say it.
+    let files = files.and_then(|limits| limits.split_whitespace().next()?.parse::<usize>().ok());
+    files.map_or(Semaphore::MAX_PERMITS, |files| {
+        (files - files / 4).clamp(2, Semaphore::MAX_PERMITS)
+    })
+}
+
 /// Takes connections and serves them until `stop` is cancelled; then waits until those that are open have had their
-/// answers. One that does not bring the head of a request within `head` is cut.
+/// answers. One that does not bring the head of a request within `head` is cut. Where none of the `places` is free, who
+/// comes waits until one is.
 pub async fn serve<L: Listener>(
     mut listener: L,
     routes: Router,
     stop: CancellationToken,
     head: Duration,
+    places: Arc<Semaphore>,
 ) {
     let connections = TaskTracker::new();
     loop {
-        let io = tokio::select! {
-            () = stop.cancelled() => break,
-            (io, _) = listener.accept() => io,
+        let next = async {
+            // Never closed.
+            let place = Arc::clone(&places).acquire_owned().await;
+            let (io, _) = listener.accept().await;
+            (place, io)
         };
-        connections.spawn(connection::<L>(io, routes.clone(), stop.clone(), head));
+        let (place, io) = tokio::select! {
+            () = stop.cancelled() => break,
+            next = next => next,
+        };
+        let served = connection::<L>(io, routes.clone(), stop.clone(), head);
+        connections.spawn(async move {
+            served.await;
+            drop(place);
+        });
     }
     // Nobody else is let in while the last ones are served.
     drop(listener);
@@ -91,7 +116,9 @@ mod tests {
         let (stop, routes) =
             (CancellationToken::new(), Router::new().route("/", get(async || "x")));
         let head = Duration::from_millis(20);
-        let server = tokio::spawn(serve(listener, routes, stop.clone(), head));
+        // One for all of them.
+        let places = Arc::new(Semaphore::new(1));
+        let server = tokio::spawn(serve(listener, routes, stop.clone(), head, places));
         for said in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
             let mut connection = TcpStream::connect(address).await.unwrap();
             connection.write_all(said.as_bytes()).await.unwrap();
@@ -105,6 +132,34 @@ mod tests {
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        stop.cancel();
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_for_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Listener::local_addr(&listener).unwrap();
+        let (stop, places) = (CancellationToken::new(), Arc::new(Semaphore::new(1)));
+        let routes = Router::new().route("/", get(async || "x"));
+        let server = tokio::spawn(serve(listener, routes, stop.clone(), HEAD, places));
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        let (mut byte, mut more) = ([0], [0; 200]);
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(request).await.unwrap();
+        first.read_exact(&mut byte).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(request).await.unwrap();
+        // The first one's next request is served, and the second one's first is not.
+        first.write_all(request).await.unwrap();
+        tokio::select! {
+            biased;
+            read = second.read_exact(&mut byte) => panic!("{read:?}"),
+            read = first.read_exact(&mut more) => { read.unwrap(); }
+        }
+        drop(first);
+        second.read_exact(&mut byte).await.unwrap();
+        drop(second);
         stop.cancel();
         server.await.unwrap();
     }
