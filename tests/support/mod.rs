@@ -1,7 +1,5 @@
 //! What the tests are written with: servers, users with the verbs of the client API, and what to expect of answers.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "benchmarks use by far not all of it"))]
-
 mod abroad;
 mod answer;
 mod ca;

@@ -16,7 +16,11 @@ mod outgoing;
 #[path = "../shared/parts.rs"]
 mod parts;
 mod signatures;
-#[expect(unused_imports, reason = "not all that the tests are written with is of use here")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "by far not all that tests are written with is of use here"
+)]
 #[path = "../../../../tests/support/mod.rs"]
 mod support;
 mod thread;
