@@ -154,8 +154,9 @@ impl Stream {
                 }
             }
             let stored = self.database.rooms_of(user).await?;
-            // The store may be ahead of what is published by a moment.
+            // The store may be ahead of what is published by a moment, and nobody is shown that.
             let newest = stored.iter().map(|mine| mine.pos).max().unwrap_or_default();
+            self.reached(newest).await;
             {
                 let mut known = entry.lock().unwrap_or_else(PoisonError::into_inner);
                 for mine in stored {
@@ -168,7 +169,6 @@ impl Stream {
                 }
                 known.complete = true;
             }
-            self.reached(newest).await;
         }
     }
 
