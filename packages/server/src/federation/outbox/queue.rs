@@ -59,6 +59,8 @@ pub(super) struct Queue {
     edus: VecDeque<Raw<Edu>>,
     /// What was not acknowledged, and goes first.
     again: Option<Batch>,
+    /// Whether a transaction has been taken of which nobody knows yet what has become.
+    on_its_way: bool,
     /// Whether the last attempt failed.
     failing: bool,
     /// How many were left when the queue was thinned out last.
@@ -109,6 +111,12 @@ impl Queue {
         self.parcels.back().map(|parcel| parcel.place)
     }
 
+    /// Whether a transaction has been taken of which nobody knows yet what has become.
+    #[cfg(test)]
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.on_its_way
+    }
+
     /// Puts an EDU at the end.
     pub(super) fn push_edu(&mut self, edu: Raw<Edu>) {
         let most = if self.failing { MOST_EDUS } else { EDUS_WAITING };
@@ -121,7 +129,9 @@ impl Queue {
     /// The next transaction; `None` if nothing waits. `nonce` is no other transaction's: two that carry the same EDUs
     /// mean them twice.
     pub(super) fn take(&mut self, nonce: impl FnOnce() -> String) -> Option<Batch> {
+        debug_assert!(!self.on_its_way, "one transaction at a time");
         if let Some(again) = self.again.take() {
+            self.on_its_way = true;
             return Some(again);
         }
         let most = self.narrow.unwrap_or(MOST_PDUS).min(self.parcels.len());
@@ -130,19 +140,21 @@ impl Queue {
         if parcels.is_empty() && edus.is_empty() {
             return None;
         }
+        self.on_its_way = true;
         let nonce = if edus.is_empty() { String::new() } else { nonce() };
         Some(Batch { id: name(&parcels, &nonce), parcels, edus })
     }
 
     /// A transaction was acknowledged.
     pub(super) fn succeeded(&mut self) {
+        self.on_its_way = false;
         self.failing = false;
         self.narrow = None;
     }
 
     /// A transaction was not acknowledged: it is the next again. Returns what [`push`](Self::push) returns.
     pub(super) fn failed(&mut self, batch: Batch) -> Vec<Arc<Parcel>> {
-        self.failing = true;
+        (self.on_its_way, self.failing) = (false, true);
         while self.edus.len() > MOST_EDUS {
             self.edus.pop_front();
         }
@@ -152,7 +164,7 @@ impl Queue {
 
     /// The server will not take a transaction as it is: it is told less at a time. Returns what it refuses to take at all.
     pub(super) fn refused(&mut self, batch: Batch) -> Vec<Arc<Parcel>> {
-        self.failing = true;
+        (self.on_its_way, self.failing) = (false, true);
         let Batch { parcels, edus, .. } = batch;
         if !edus.is_empty() {
             // Without the EDUs it is another transaction.
