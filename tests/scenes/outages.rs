@@ -69,8 +69,8 @@ async fn a_fork_heals(scene: Scene) {
     agree(&room, &all).await;
     let mut carols = carol.listens().await;
 
-    scene.home.cut_off();
-    scene.away.cut_off();
+    scene.home.cut_off().await;
+    scene.away.cut_off().await;
     // At home Carol is banned. Away she goes on, and both sides change the same thing.
     alice.ban(&room, &carol).await.granted();
     alice.put_state(&room, "m.room.topic", "", json!({ "topic": "of home" })).await.granted();

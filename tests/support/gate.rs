@@ -39,9 +39,13 @@ impl Gate {
         self.leads_to.send_replace(Some(address));
     }
 
-    /// Nobody gets through, and who had is cut off.
-    pub fn close(&self) {
+    /// Nobody gets through, and who had is cut off when this returns.
+    pub async fn close(&self) {
         self.leads_to.send_replace(None);
+        // Each connection looks at where the gate leads, and whoever lets them in.
+        while self.leads_to.receiver_count() > 1 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

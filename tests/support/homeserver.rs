@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,6 +17,7 @@ use super::{
     http::Http,
     kept::Kept,
     matryx,
+    place::free_address,
     server::runtime,
     synapse,
     sync::eventually,
@@ -36,10 +37,10 @@ pub struct Place<'a> {
     pub name: &'a str,
     /// An empty folder for everything that the server keeps.
     pub folder: &'a Path,
-    /// The port for clients, without TLS.
-    pub client: u16,
-    /// The port behind the gate, with TLS.
-    pub federation: u16,
+    /// The address for clients, without TLS.
+    pub client: SocketAddr,
+    /// The address behind the gate, with TLS.
+    pub federation: SocketAddr,
 }
 
 /// A homeserver that can be stopped, started again, and cut off from the others.
@@ -61,15 +62,14 @@ impl Homeserver {
         let gate = Gate::new();
         let name = format!("{host}:{}", gate.port());
         ca().certificate(&[host]).write(folder.path());
-        let [client, federation] = free_ports();
+        let (client, federation) = (free_address(), free_address());
         let place = Place { name: &name, folder: folder.path(), client, federation };
         let command = match software {
             Software::Matryx => matryx::prepare(&place),
             Software::Synapse => synapse::prepare(&place),
         };
-        let http = Http::new(&format!("http://127.0.0.1:{client}"));
-        let behind = SocketAddr::from(([127, 0, 0, 1], federation));
-        let running = Mutex::new(None);
+        let http = Http::new(&format!("http://{client}"));
+        let (behind, running) = (federation, Mutex::new(None));
         let server = Self { software, name, gate, behind, http, command, folder, running };
         runtime().block_on(server.start());
         server
@@ -126,14 +126,14 @@ impl Homeserver {
     }
 
     async fn end(&self, signal: &str) {
-        self.gate.close();
+        self.gate.close().await;
         let process = self.running.lock().await.take().expect("a server that runs");
         process.end(signal).await;
     }
 
     /// Keeps other servers from reaching it; it goes on reaching them.
-    pub fn cut_off(&self) {
-        self.gate.close();
+    pub async fn cut_off(&self) {
+        self.gate.close().await;
     }
 
     /// Undoes a cut.
@@ -151,13 +151,6 @@ impl Homeserver {
         let users = futures::future::join_all(names.map(|name| self.user(name))).await;
         users.try_into().expect("as many users as names")
     }
-}
-
-/// Ports of the loopback address that nobody listens on.
-fn free_ports<const N: usize>() -> [u16; N] {
-    // All are held until the last is found, so that they differ.
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    held.map(|listener| listener.local_addr().expect("an address").port())
 }
 
 /// Writes a configuration file into a server's folder.

@@ -16,8 +16,9 @@ pub fn prepare(place: &Place<'_>) -> Command {
         "server_name": place.name,
         "database": { "url": format!("surrealkv://{}?sync=never", place.folder.join("database").display()) },
         "listener": {
+            "client": { "bind": place.client.ip() },
             "federation": {
-                "bind": "127.0.0.1",
+                "bind": place.federation.ip(),
                 "tls": true,
                 "tls_cert": "tls.crt",
                 "tls_key": "tls.key",
@@ -35,7 +36,7 @@ pub fn prepare(place: &Place<'_>) -> Command {
     let text = toml::to_string(&configuration).expect("a configuration that TOML can say");
     configure(place, "matryx.toml", &text);
     let mut command = command(place.folder);
-    command.env("MATRYX_LISTENER__CLIENT__PORT", place.client.to_string());
-    command.env("MATRYX_LISTENER__FEDERATION__PORT", place.federation.to_string());
+    command.env("MATRYX_LISTENER__CLIENT__PORT", place.client.port().to_string());
+    command.env("MATRYX_LISTENER__FEDERATION__PORT", place.federation.port().to_string());
     command
 }

@@ -366,7 +366,16 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
         let acceptor = TlsAcceptor::from(Arc::new(config.expect("a certificate that fits")));
-        let listener = TcpListener::bind(address).await.expect("an address of its own");
+        // Who was here before may still be about to go.
+        let listener = timeout(PATIENCE, async {
+            loop {
+                match TcpListener::bind(address).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+        let listener = listener.await.expect("an address of its own");
         Self { listener, acceptor }
     }
 }

@@ -1,6 +1,6 @@
 //! Synapse, unmodified, as it comes from `PyPI`.
 
-use std::process::Command;
+use std::{net::SocketAddr, process::Command};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::json;
@@ -28,18 +28,18 @@ pub fn prepare(place: &Place<'_>) -> Command {
 }
 
 fn configuration(place: &Place<'_>) -> serde_json::Value {
-    let listener = |port: u16, tls: bool, resource: &str| {
+    let listener = |address: SocketAddr, tls: bool, resource: &str| {
         json!({
-            "port": port,
+            "port": address.port(),
             "type": "http",
             "tls": tls,
-            "bind_addresses": ["127.0.0.1"],
+            "bind_addresses": [address.ip()],
             "resources": [{ "names": [resource] }],
         })
     };
     let mut configuration = json!({
         "server_name": place.name,
-        "public_baseurl": format!("http://127.0.0.1:{}/", place.client),
+        "public_baseurl": format!("http://{}/", place.client),
         "listeners": [
             listener(place.client, false, "client"),
             listener(place.federation, true, "federation"),
