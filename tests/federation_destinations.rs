@@ -7,10 +7,10 @@ use matryx_server::{clock::Clock, federation::PeerError};
 use ruma::{OwnedServerName, api::federation::discovery::get_server_version::v1};
 use serde_json::json;
 
-use super::support::{Peer, TestServer, Told, free_address, new_key, runtime};
+use super::support::{Peer, TestServer, Told, free_address, new_key, runtime, standing_clock};
 
 const VERSION: &str = "/_matrix/federation/v1/version";
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(3);
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A server whose clock stands still, with the patience that servers usually have.
@@ -22,11 +22,6 @@ async fn server(clock: &Clock) -> TestServer {
     .await
 }
 
-fn clock() -> Clock {
-    // The peers' keys are valid now.
-    Clock::by_hand(Clock::machine().now())
-}
-
 async fn ask(server: &TestServer, name: &OwnedServerName) -> Result<(), PeerError> {
     let client = server.app().federation.client();
     client.ask(name, v1::Request::new(), PATIENCE).await.map(drop)
@@ -35,7 +30,7 @@ async fn ask(server: &TestServer, name: &OwnedServerName) -> Result<(), PeerErro
 #[test]
 fn who_is_not_there_is_left_alone_for_longer_each_time() {
     runtime().block_on(async {
-        let clock = clock();
+        let clock = standing_clock();
         let server = server(&clock).await;
         let destinations = server.app().federation.destinations();
         let nobody: OwnedServerName = free_address().to_string().try_into().unwrap();
@@ -65,7 +60,7 @@ fn who_is_not_there_is_left_alone_for_longer_each_time() {
 #[test]
 fn it_is_remembered_over_restarts_until_the_server_shows_itself() {
     runtime().block_on(async {
-        let clock = clock();
+        let clock = standing_clock();
         let server = server(&clock).await;
         let address = free_address();
         let name: OwnedServerName = address.to_string().try_into().unwrap();
@@ -98,7 +93,7 @@ fn it_is_remembered_over_restarts_until_the_server_shows_itself() {
 #[test]
 fn proxies_without_a_server_and_silence_count_as_absence() {
     runtime().block_on(async {
-        let server = server(&clock()).await;
+        let server = server(&standing_clock()).await;
         let destinations = server.app().federation.destinations();
         let peer = Peer::start().await;
         let name = peer.name().to_owned();
@@ -115,7 +110,7 @@ fn proxies_without_a_server_and_silence_count_as_absence() {
 #[test]
 fn who_is_only_named_is_not_written_down() {
     runtime().block_on(async {
-        let clock = clock();
+        let clock = standing_clock();
         let server = server(&clock).await;
         let peer = Peer::start().await;
         let path = "/_matrix/federation/v1/version";

@@ -10,7 +10,7 @@ use super::{
     support::{self, Asked, Peer, SharedPair, Sync, Told},
 };
 
-static PAIR: SharedPair = SharedPair::new();
+static PAIR: SharedPair = SharedPair::standing_still();
 
 /// The peer's words from `0` on, each following the one before, and what the peer answers to those who ask for them.
 async fn long_absence(guest: &Guest<'_>, count: usize) -> (Vec<OwnedEventId>, Vec<Value>) {

@@ -12,7 +12,7 @@ use super::{
     support::{Answer, Peer, SharedPair, Sync, TestServer, TestUser, Told, find},
 };
 
-static PAIR: SharedPair = SharedPair::new();
+static PAIR: SharedPair = SharedPair::standing_still();
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 

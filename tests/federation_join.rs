@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matryx_server::clock::Clock;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::support::{
     Answer, Hosted, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, Sync, TestServer, TestUser, Told,
-    eventually, has, runtime, user_of, v3,
+    eventually, has, runtime, standing_clock, user_of, v3,
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -76,14 +75,21 @@ fn a_room_is_joined_by_the_server_that_is_named() {
 
 #[test]
 fn one_candidate_after_another_is_asked() {
-    PAIR.run(async |pair| {
+    runtime().block_on(async {
+        let clock = standing_clock();
+        let server = TestServer::start_with(clock.clone(), Peer::befriend).await;
         let (deaf, hanging, peer) = (Peer::start().await, Peer::start().await, Peer::start().await);
         let room = Hosted::public(&peer);
         deaf.on(MAKE_JOIN, |_| Told::error(404, "M_NOT_FOUND"));
         hanging.on(MAKE_JOIN, |_| Told::Hang);
         room.open(&peer);
-        let user = pair.a.user("alice").await;
-        join_via(&user, &room.id, &[&deaf, &hanging, &peer], json!({})).await.granted();
+        let user = server.user("alice").await;
+        let via = [&deaf, &hanging, &peer];
+        let time = async {
+            hanging.hears(MAKE_JOIN).await;
+            clock.advance(Duration::from_secs(3));
+        };
+        tokio::join!(join_via(&user, &room.id, &via, json!({})), time).0.granted();
         assert_eq!((deaf.count(MAKE_JOIN), hanging.count(MAKE_JOIN)), (1, 1));
         assert_eq!(user.joined_rooms().await, [room.id]);
     });
@@ -107,7 +113,7 @@ fn a_candidate_that_fails_late_makes_room_for_the_next() {
 #[test]
 fn a_candidate_that_only_trickles_makes_room_for_the_next() {
     runtime().block_on(async {
-        let clock = Clock::by_hand(Clock::machine().now());
+        let clock = standing_clock();
         let server = TestServer::start_with(clock.clone(), Peer::befriend).await;
         let (slow, peer) = (Peer::start().await, Peer::start().await);
         let room = Hosted::public(&peer);
@@ -293,6 +299,11 @@ fn the_past_before_a_gap_keeps_its_visibility() {
         alice.say(&room, "one").await;
         bobs.until("the first word", |answer| answer.room(&room).said().contains(&"one")).await;
         bob.leave(&room).await.granted();
+        eventually("the end of his stay", async || match alice.membership(&room, &bob).await {
+            membership if membership == "leave" => Ok(()),
+            membership => Err(membership),
+        })
+        .await;
         let joined = json!({ "history_visibility": "joined" });
         alice.put_state(&room, "m.room.history_visibility", "", joined).await.granted();
         alice.say(&room, "two").await;

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use matryx_server::{
-    clock::Clock,
-    membership::out_of_band::{Heard, received, room_version},
-};
+use matryx_server::membership::out_of_band::{Heard, received, room_version};
 use reqwest::Method;
 use ruma::{RoomId, RoomVersionId, UserId};
 use serde_json::{Value, json};
 
 use crate::support::{
     Abroad, Asked, Peer, SharedPair, Sync, TestServer, TestUser, Told, eventually, find, has,
-    runtime, v3,
+    runtime, standing_clock, v3,
 };
 
 static PAIR: SharedPair = SharedPair::new();
@@ -243,7 +240,7 @@ fn a_knock_is_denied_by_the_server_that_let_it_in() {
 #[test]
 fn a_hint_is_looked_into_late() {
     runtime().block_on(async {
-        let clock = Clock::by_hand(Clock::machine().now());
+        let clock = standing_clock();
         let server = TestServer::start_with(clock.clone(), Peer::befriend).await;
         let peer = Peer::start().await;
         let [bob, carol] = server.users(["bob", "carol"]).await;

@@ -1,6 +1,7 @@
 //! What can't be let in when it comes: it is kept, its sender is answered, and it is tried again.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,17 +13,20 @@ use matryx_core::room::StateKey;
 use matryx_server::clock::Clock;
 use ruma::{OwnedEventId, RoomVersionId};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     federation_inbox::{Guest, path},
     support::{
         Hosted, KEYS, MAKE_JOIN, Peer, SEND_JOIN, SharedPair, TestServer, TestUser, Told,
-        eventually, runtime, user_of, v3,
+        eventually, runtime, standing_clock, user_of, v3,
     },
 };
 
-static PAIR: SharedPair = SharedPair::new();
+static PAIR: SharedPair = SharedPair::standing_still();
+
+/// For what is tried again by itself.
+static IN_TIME: SharedPair = SharedPair::new();
 
 /// Waits until a user reads an event.
 async fn reads(user: &TestUser, room: &str, event: &OwnedEventId) {
@@ -44,13 +48,13 @@ async fn waits(server: &TestServer, count: usize) {
 
 /// A server whose clock stands still.
 async fn with_a_clock() -> (TestServer, Clock) {
-    let clock = Clock::by_hand(Clock::machine().now());
+    let clock = standing_clock();
     (TestServer::start_with(clock.clone(), Peer::befriend).await, clock)
 }
 
 #[test]
 fn what_is_not_given_at_first_is_asked_for_again() {
-    PAIR.run(async |pair| {
+    IN_TIME.run(async |pair| {
         let guest = Guest::new(&pair.a).await;
         let (a, first) = guest.words("a", &[&guest.join]);
         let (b, second) = guest.words("b", &[a]);
@@ -184,10 +188,20 @@ fn who_answers_slowly_holds_up_no_other_room() {
         let (lost, _) = slow.words("lost", &[&slow.join]);
         let (first, event) = slow.words("found", &[&lost]);
         let events = [&event];
-        let (answer, ()) = futures::join!(slow.send(&events), async {
-            slow.peer.hears(&path("get_missing_events")).await;
-            clock.advance(Duration::from_secs(6));
-        });
+        let answer = {
+            let (asked, mut sent) = (path("get_missing_events"), pin!(slow.send(&events)));
+            tokio::select! {
+                early = &mut sent => panic!("{early:?}"),
+                _ = slow.peer.hears(&asked) => {}
+            }
+            loop {
+                clock.advance(Duration::from_secs(6));
+                // Nobody sees from when on it is waited for: it may be from now on.
+                if let Ok(answer) = timeout(Duration::from_secs(5), &mut sent).await {
+                    break answer;
+                }
+            }
+        };
         assert_eq!(answer.granted()["pdus"], json!({ first.as_str(): {} }));
         // It is being worked on: nobody waits for it a second time, though the clock stands still.
         let (second, event) = slow.words("more", &[&first]);
@@ -239,7 +253,7 @@ async fn joins(guest: &Guest<'_>, other: &Peer) -> (OwnedEventId, Value) {
 
 #[test]
 fn what_cannot_be_verified_yet_is_tried_again() {
-    PAIR.run(async |pair| {
+    IN_TIME.run(async |pair| {
         let guest = Guest::new(&pair.a).await;
         let other = Peer::start().await;
         other.on(KEYS, |_| Told::error(503, "M_UNKNOWN"));

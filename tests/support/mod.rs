@@ -37,7 +37,7 @@ pub use self::{
     peer::{Asked, KEYS, Peer, Told, new_key},
     place::free_address,
     process::{ServerProcess, command},
-    server::{SharedServer, TestServer, runtime},
+    server::{SharedServer, TestServer, runtime, standing_clock},
     sync::{Listener, Sync, SyncAnswer, eventually, find, has},
     user::{TestUser, fresh, v3},
 };

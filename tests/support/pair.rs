@@ -1,7 +1,9 @@
 //! Two servers that talk to each other.
 
+use matryx_server::clock::Clock;
+
 use super::{
-    server::{TestServer, runtime},
+    server::{TestServer, runtime, standing_clock},
     shared::Shared,
 };
 
@@ -12,8 +14,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub async fn start() -> Self {
-        let [a, b] = TestServer::together(["a", "b"]).await;
+    async fn start(clock: Clock) -> Self {
+        let [a, b] = TestServer::together_at(&clock, ["a", "b"]).await;
         Self { a, b }
     }
 }
@@ -23,6 +25,11 @@ pub type SharedPair = Shared<Pair>;
 
 impl Shared<Pair> {
     pub const fn new() -> Self {
-        Self::starting(|| runtime().block_on(Pair::start()))
+        Self::starting(|| runtime().block_on(Pair::start(Clock::machine())))
+    }
+
+    /// A pair for which no time passes: nothing is given up because the machine is slow, and nothing is tried again by itself.
+    pub const fn standing_still() -> Self {
+        Self::starting(|| runtime().block_on(Pair::start(standing_clock())))
     }
 }

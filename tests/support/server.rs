@@ -43,6 +43,12 @@ impl Shared<TestServer> {
     }
 }
 
+/// A clock that stands still until it is moved: by it nothing takes too long.
+pub fn standing_clock() -> Clock {
+    // Other servers' keys are valid now.
+    Clock::by_hand(Clock::machine().now())
+}
+
 /// A running server with open registration and cheap passwords, on the real engine.
 pub struct TestServer {
     running: RunningServer,
@@ -79,23 +85,19 @@ impl TestServer {
 
     /// Servers that talk to each other, by TLS, on addresses of their own. Their names begin with `names`.
     pub async fn together<const N: usize>(names: [&str; N]) -> [Self; N] {
-        Self::together_with(names, |_| {}).await
+        Self::together_at(&Clock::machine(), names).await
     }
 
-    /// The same, with what the test changes of their configurations.
-    pub async fn together_with<const N: usize>(
-        names: [&str; N],
-        change: impl Fn(&mut Config),
-    ) -> [Self; N] {
+    /// The same, at a clock of the test's.
+    pub async fn together_at<const N: usize>(clock: &Clock, names: [&str; N]) -> [Self; N] {
         let places = names.map(Place::new);
         let resolve: BTreeMap<String, String> =
             places.iter().map(|place| (place.name.clone(), place.federation.to_string())).collect();
         let mut servers = Vec::new();
         for place in &places {
-            let start = Self::start_with(Clock::machine(), |config| {
+            let start = Self::start_with(clock.clone(), |config| {
                 place.settle(config);
                 config.federation.resolve = resolve.clone();
-                change(config);
             });
             servers.push(start.await);
         }
