@@ -172,8 +172,8 @@ fn what_was_said_while_a_server_was_away_is_there_after_restarts() {
         scene.say(60..62).await;
         let heard = texts(&scene.peer);
         assert!(heard.len() <= 50, "only what was tried: {heard:?}");
-        scene.peer.on(SEND, |_| Told::ok(json!({ "pdus": {} })));
         let seen = scene.peer.asked().len();
+        scene.peer.on(SEND, |_| Told::ok(json!({ "pdus": {} })));
         scene.hears("61").await;
         let asked = scene.peer.asked();
         let texts: Vec<_> = asked[seen..]

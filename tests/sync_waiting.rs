@@ -3,7 +3,9 @@
 use ruma::UserId;
 use serde_json::json;
 
-use crate::support::{Answer, SharedServer, Sync, SyncAnswer, TestUser, v3};
+use crate::support::{
+    Answer, SharedServer, Sync, SyncAnswer, TestServer, TestUser, eventually, v3,
+};
 
 static SERVER: SharedServer = SharedServer::new();
 
@@ -189,7 +191,7 @@ fn a_flood_of_changes_reaches_a_listener_whole_and_in_order() {
             let mut said = Vec::new();
             while said.len() < 30 {
                 let filter = json!({ "room": { "timeline": { "limit": 50 } } });
-                let options = Sync::since(&since).filter(&filter).waiting(30_000);
+                let options = Sync::since(&since).filter(&filter).waiting(600_000);
                 let news = bob.sync(options).await;
                 said.extend(news.room(&room).said().into_iter().map(str::to_owned));
                 since = news.next_batch;
@@ -202,14 +204,21 @@ fn a_flood_of_changes_reaches_a_listener_whole_and_in_order() {
     });
 }
 
-/// A sync of this user that waits for news which does not come, while `end` happens to its session.
-async fn waits_while(user: &TestUser, end: impl AsyncFnOnce()) -> Answer {
+/// A sync of this user that waits for news of a room of theirs, while `end` happens to its session.
+async fn waits_while(
+    server: &TestServer,
+    user: &TestUser,
+    room: &str,
+    end: impl AsyncFnOnce(),
+) -> Answer {
     let first = user.sync(Sync::initial()).await;
+    let (notifier, room) = (server.app().rooms.stream().notifier(), room.try_into().unwrap());
     let story = async {
-        // It is under way when these, sent after it, are answered.
-        for _ in 0..10 {
-            user.joined_rooms().await;
-        }
+        eventually("the wait", async || match notifier.waiting_for(room) {
+            0 => Err("nobody waits".to_owned()),
+            _ => Ok(()),
+        })
+        .await;
         end().await;
     };
     futures::join!(user.try_sync(Sync::since(&first).waiting(600_000)), story).0
@@ -219,12 +228,13 @@ async fn waits_while(user: &TestUser, end: impl AsyncFnOnce()) -> Answer {
 fn the_end_of_a_session_ends_its_waiting() {
     SERVER.run(async |server| {
         let alice = server.user("alice").await;
+        let room = alice.private_room().await;
         let users = &server.app().users;
         let id = UserId::parse(alice.id.as_str()).unwrap();
 
         let phone = alice.another_device().await;
         let logout = async || drop(phone.post_empty(&["logout"]).await.granted());
-        waits_while(&phone, logout).await.refused(401, "M_UNKNOWN_TOKEN");
+        waits_while(server, &phone, &room, logout).await.refused(401, "M_UNKNOWN_TOKEN");
 
         // The same device logs in again: its old token is worth nothing any more.
         let phone = alice.another_device().await;
@@ -245,21 +255,21 @@ fn the_end_of_a_session_ends_its_waiting() {
                     .granted(),
             );
         };
-        waits_while(&phone, again).await.refused(401, "M_UNKNOWN_TOKEN");
+        waits_while(server, &phone, &room, again).await.refused(401, "M_UNKNOWN_TOKEN");
 
         let phone = alice.another_device().await;
         let reset = async || {
             users.set_password(&id, alice.password.clone(), true).await.unwrap();
         };
-        waits_while(&phone, reset).await.refused(401, "M_UNKNOWN_TOKEN");
+        waits_while(server, &phone, &room, reset).await.refused(401, "M_UNKNOWN_TOKEN");
 
         let (phone, desk) = (alice.another_device().await, alice.another_device().await);
         let everywhere = async || drop(desk.post_empty(&["logout", "all"]).await.granted());
-        waits_while(&phone, everywhere).await.refused(401, "M_UNKNOWN_TOKEN");
+        waits_while(server, &phone, &room, everywhere).await.refused(401, "M_UNKNOWN_TOKEN");
 
         let phone = alice.another_device().await;
         let close = async || users.deactivate(&id).await.unwrap();
-        waits_while(&phone, close).await.refused(401, "M_UNKNOWN_TOKEN");
+        waits_while(server, &phone, &room, close).await.refused(401, "M_UNKNOWN_TOKEN");
     });
 }
 
@@ -289,7 +299,7 @@ fn other_sessions_and_refreshed_ones_wait_on() {
             server.http().with_token(&next).get(&v3(&["account", "whoami"])).await.granted();
             bob.say(&room, "still there?").await;
         };
-        let news = SyncAnswer::new(waits_while(&phone, story).await.granted());
+        let news = SyncAnswer::new(waits_while(server, &phone, &room, story).await.granted());
         assert_eq!(news.joined(&room).said(), ["still there?"]);
     });
 }

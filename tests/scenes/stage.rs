@@ -28,7 +28,7 @@ static SYNAPSE: [LazyLock<Homeserver>; 4] = [
 ];
 
 /// The longest that a scene may take, waiting for others not counted.
-const LONGEST: Duration = Duration::from_mins(3);
+const LONGEST: Duration = Duration::from_mins(15);
 
 /// Held by all scenes together, or by one that stops servers.
 static STAGE: RwLock<()> = RwLock::const_new(());

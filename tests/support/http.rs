@@ -63,6 +63,10 @@ impl Http {
         self.try_send(self.request(Method::GET, self.url(segments))).await
     }
 
+    pub async fn try_query(&self, segments: &[&str], query: &[(&str, &str)]) -> Option<Answer> {
+        self.try_send(self.request(Method::GET, self.url(segments)).query(query)).await
+    }
+
     pub async fn try_put(&self, segments: &[&str], body: &Value) -> Option<Answer> {
         self.try_send(self.request(Method::PUT, self.url(segments)).json(body)).await
     }

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::user::TestUser;
 
-/// The longest that a test waits for something that must happen: only a failing test waits that long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest that a test waits for something that must happen: only a failing test waits that long, and a slow machine that
+/// starts several servers at once may need much of it.
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Between two looks at something that cannot be waited for.
 const BREATH: Duration = Duration::from_millis(30);
@@ -249,7 +250,7 @@ impl Listener {
 
     /// The next answer with news, which must come.
     pub async fn next(&mut self) -> SyncAnswer {
-        let answer = self.user.sync(Sync::since(&self.since).waiting(30_000)).await;
+        let answer = self.user.sync(Sync::since(&self.since).waiting(180_000)).await;
         self.since.clone_from(&answer.next_batch);
         answer
     }
