@@ -109,29 +109,27 @@ mod tests {
 
     use super::*;
 
-    /// A connection to a server with this patience and these places, and what stops it.
-    async fn serving(head: Duration, places: &Arc<Semaphore>) -> (TcpStream, CancellationToken) {
+    /// A connection to a server with this patience, and what stops it.
+    async fn serving(head: Duration) -> (TcpStream, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Listener::local_addr(&listener).unwrap();
         let (stop, routes) =
             (CancellationToken::new(), Router::new().route("/", get(async || "x")));
-        tokio::spawn(serve(listener, routes, stop.clone(), head, Arc::clone(places)));
+        tokio::spawn(serve(listener, routes, stop.clone(), head, Arc::new(Semaphore::new(1))));
         (TcpStream::connect(address).await.unwrap(), stop)
     }
 
     #[tokio::test]
     async fn who_never_comes_to_the_point_is_cut_off() {
-        // One for all of them.
-        let places = Arc::new(Semaphore::new(1));
         for said in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
-            let (mut connection, _) = serving(Duration::from_millis(20), &places).await;
+            let (mut connection, _) = serving(Duration::from_millis(20)).await;
             // It ends without an answer, and if this takes long, before all of it is said.
             drop(connection.write_all(said.as_bytes()).await);
             let mut answer = Vec::new();
             drop(connection.read_to_end(&mut answer).await);
             assert_eq!(answer, b"", "{said}");
         }
-        let (mut connection, stop) = serving(HEAD, &places).await;
+        let (mut connection, stop) = serving(HEAD).await;
         connection.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut begin = [0; 12];
         connection.read_exact(&mut begin).await.unwrap();
